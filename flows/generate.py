@@ -1,0 +1,53 @@
+"""The supervising flow: plan, keep workers going, finish. No decision is made here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
+
+from pipeline import wiring
+from pipeline.core.errors import SpotmillError
+from pipeline.core.ports import WorkerPool
+from pipeline.pools.local import LocalPool
+from pipeline.pools.prefect import DeploymentPool
+from pipeline.spot.signals import NoNotice
+
+
+@flow(name="generate", persist_result=False, retries=0)
+def generate(
+    job: str,
+    run_id: str | None = None,
+    date: str | None = None,
+    workers: int | None = None,
+    worker_deployment: str | None = "worker/spot",
+) -> State[dict[str, Any]]:
+    """Run a job, or go on with it. `job` is a path or URI that workers can read too.
+
+    With `worker_deployment` None, workers are processes of this machine.
+    """
+    logger = get_run_logger()
+    try:
+        here = wiring.open_job(job, run_id, date)
+        plan = wiring.plan(here)
+        logger.info("run %s: %d shards, %d rows", here.run_id, len(plan.shards), plan.rows)
+        wanted = workers or here.job.fleet.workers
+        pool = _pool(here, worker_deployment, wanted)
+        wiring.supervise(here, plan, pool, NoNotice(), wanted)
+        manifest = wiring.close_books(here, plan)
+    except SpotmillError as problem:
+        # Said once and in its own words; a traceback would bury it.
+        return Failed(message=f"{type(problem).__name__}: {problem}", data=problem)
+    return Completed(message=f"run {here.run_id} is complete", data=manifest)
+
+
+def _pool(here: wiring.JobAtHand, deployment: str | None, wanted: int) -> WorkerPool:
+    arguments = {"job": here.uri, "run_id": here.run_id, "date": here.date}
+    if deployment is None:
+        return LocalPool([here.uri, "--run-id", here.run_id, "--date", here.date], wanted)
+    context = FlowRunContext.get()
+    supervisor = context.flow_run.id if context and context.flow_run else here.run_id
+    return DeploymentPool(deployment, arguments, key=f"{supervisor}")

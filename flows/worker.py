@@ -1,0 +1,30 @@
+"""One worker's life as a flow run: Prefect sees worker lifetimes, not shards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed, Failed
+
+from pipeline import wiring
+from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.spot.signals import NoNotice
+
+
+@flow(name="worker", persist_result=False, retries=0)
+def worker(job: str, run_id: str, date: str) -> State[dict[str, Any]]:
+    """Drain shards of a planned run until none is left.
+
+    Prefect turns SIGTERM into `TerminationSignal`, raised into the loop; the worker drains on it.
+    """
+    try:
+        here = wiring.open_job(job, run_id, date)
+        report = wiring.run_worker(here, NoNotice(), interruptions=(TerminationSignal,))
+    except Interrupted as reason:
+        return Cancelled(message=str(reason))
+    except SpotmillError as problem:
+        return Failed(message=f"{type(problem).__name__}: {problem}", data=problem)
+    return Completed(message=f"{report['shards_published']} shards published", data=report)

@@ -1,0 +1,231 @@
+"""`spotmill ...`: one command a verb. Logs go to stderr; `--json` puts one document on stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from pipeline import wiring
+from pipeline.core.errors import SpotmillError
+from pipeline.job import JobSpec
+from pipeline.pools.local import LocalPool
+from pipeline.spot.signals import SignalNotice
+
+Json = dict[str, Any]
+DONE, DONE_WITH_ERRORS = 0, 3
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+errors = Console(stderr=True, soft_wrap=True)
+output = Console(soft_wrap=True)
+
+Job = Annotated[str, typer.Argument(help="job file: a path or an s3:// URI")]
+RunId = Annotated[str | None, typer.Option(help="default: the job's name and the date")]
+Date = Annotated[str | None, typer.Option(help="YYYY-MM-DD, default: today (UTC)")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Workers = Annotated[int | None, typer.Option(help="default: fleet.workers of the job", min=1)]
+NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="supervise without Prefect")]
+
+
+def main() -> None:
+    """Run a command; every explained error becomes its exit code (DESIGN §8)."""
+    handler = RichHandler(console=errors, show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("spotmill").setLevel(os.environ.get("SPOTMILL_LOG_LEVEL", "INFO"))
+    code = 1
+    try:
+        code = app(standalone_mode=False) or DONE
+    except SpotmillError as problem:
+        errors.print(f"[bold red]error[/] ({type(problem).__name__})", highlight=False)
+        errors.print(str(problem), markup=False, highlight=False)
+        code = problem.exit_code
+    except typer.Abort:
+        code = 75
+    except typer._click.exceptions.ClickException as problem:
+        problem.show()
+        code = problem.exit_code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # An engine's teardown takes seconds and has nothing left to save.
+    os._exit(code)
+
+
+@app.command()
+def plan(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+    """Show the shards a job would be cut into. Nothing is written or generated."""
+    here = wiring.open_job(job, run_id, date)
+    made = wiring.preview(here)
+    document = {
+        "run_id": here.run_id,
+        "shards": len(made.shards),
+        "rows": made.rows,
+        "bytes": sum(shard.bytes for shard in made.shards),
+        "files": len({shard.uri for shard in made.shards}),
+        "largest_shard_rows": max(shard.rows for shard in made.shards),
+    }
+    _show(document, as_json, f"plan of {here.run_id}")
+    return DONE
+
+
+@app.command()
+def run(
+    job: Job,
+    run_id: RunId = None,
+    date: Date = None,
+    workers: Workers = None,
+    no_prefect: NoPrefect = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run a job to its end, or go on with it: plan, generate, publish, finish."""
+    return _run(wiring.open_job(job, run_id, date), workers, no_prefect, as_json)
+
+
+@app.command()
+def resume(
+    job: Job,
+    run_id: RunId = None,
+    date: Date = None,
+    workers: Workers = None,
+    no_prefect: NoPrefect = False,
+    as_json: AsJson = False,
+) -> int:
+    """Go on with a run that was interrupted; by default the job's latest."""
+    return _run(wiring.open_latest_run(job, run_id, date), workers, no_prefect, as_json)
+
+
+def _run(here: wiring.JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
+    wiring.check_engine(here.job)
+    supervise: Callable[..., Json] = _without_prefect if no_prefect else _with_prefect
+    manifest = supervise(here, workers or here.job.fleet.workers)
+    _show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
+    return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
+
+
+def _without_prefect(here: wiring.JobAtHand, workers: int) -> Json:
+    made = wiring.plan(here)
+    wiring.check_inputs(here, made)
+    arguments = [here.uri, "--run-id", here.run_id, "--date", here.date]
+    notice = SignalNotice().install()
+    wiring.supervise(here, made, LocalPool(arguments, workers), notice, workers)
+    return wiring.close_books(here, made)
+
+
+def _with_prefect(here: wiring.JobAtHand, workers: int) -> Json:
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    # Prefect takes seconds to import, which other commands need not pay.
+    from flows.generate import generate
+
+    state = generate(
+        here.uri, here.run_id, here.date, workers, worker_deployment=None, return_state=True
+    )
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    if not isinstance(result, dict):
+        raise SpotmillError(f"the flow ended as {state.name}", why=state.message or "")
+    return result
+
+
+@app.command()
+def worker(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+    """Be one worker of a planned run: claim, generate and publish until nothing is left."""
+    notice = SignalNotice().install()
+    report = wiring.run_worker(wiring.open_job(job, run_id, date), notice)
+    _show(report, as_json, "worker is done")
+    return DONE
+
+
+@app.command()
+def status(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+    """Show how far a run has come, from the object store alone."""
+    here = wiring.open_latest_run(job, run_id, date)
+    _show(wiring.status(here), as_json, f"run {here.run_id}")
+    return DONE
+
+
+@app.command()
+def verify(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+    """Re-read a run and prove it: every row once, in order, counts and money adding up."""
+    here = wiring.open_latest_run(job, run_id, date)
+    found = list(wiring.verify(here))
+    document = {"run_id": here.run_id, "verified": not found, "problems": found}
+    _show(document, as_json, f"run {here.run_id} is {'NOT ' if found else ''}verified")
+    return 1 if found else DONE
+
+
+@app.command()
+def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+    """Show what a run has cost so far, by shard and by worker."""
+    here = wiring.open_latest_run(job, run_id, date)
+    _show(wiring.cost(here), as_json, f"cost of {here.run_id}")
+    return DONE
+
+
+@app.command()
+def validate(job: Job, date: Date = None, as_json: AsJson = False) -> int:
+    """Check a job file, its dataset and what it asks of the engine. No model is loaded."""
+    here = wiring.open_job(job, None, date)
+    wiring.check_engine(here.job)
+    made = wiring.preview(here)
+    _show({"valid": True, "rows": made.rows, "shards": len(made.shards)}, as_json, "valid")
+    return DONE
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON schema of the job file."""
+    print(json.dumps(JobSpec.model_json_schema(), indent=1))  # noqa: T201
+    return DONE
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Say what this installation can do: versions, device, where object storage leads."""
+    document = wiring.diagnosis()
+    _show(document, as_json, "doctor")
+    return DONE
+
+
+def _summary(manifest: Mapping[str, Any]) -> Json:
+    return {key: manifest[key] for key in ("output", "tokens", "cost")}
+
+
+def _show(document: Json, as_json: bool, title: str, whole: Json | None = None) -> None:
+    if as_json:
+        print(json.dumps(document if whole is None else whole, indent=1))  # noqa: T201
+        return
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in _flat(document):
+        table.add_row(key, value)
+    output.print(table)
+
+
+def _flat(document: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{above}{key}.")
+        elif isinstance(value, list):
+            rows += [(f"{above}{key}", _line(entry)) for entry in value] or [(f"{above}{key}", "-")]
+        else:
+            rows.append((f"{above}{key}", "unknown" if value is None else str(value)))
+    return rows
+
+
+def _line(entry: object) -> str:
+    if isinstance(entry, Mapping):
+        return ", ".join(f"{key} {value}" for key, value in _flat(entry))
+    return str(entry)
+
+
+if __name__ == "__main__":
+    main()

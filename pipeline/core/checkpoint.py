@@ -1,0 +1,123 @@
+"""What one checkpoint makes durable, and what a successor makes of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.rows import FinishedRow, TokenCounts
+
+AttemptEnd = Literal["published", "drained", "lost", "superseded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One worker's time on one shard under one epoch, as far as it is recorded."""
+
+    worker_id: str
+    epoch: int
+    node: Node
+    price: NodePrice
+    started_at: str
+    ended_at: str
+    end: AttemptEnd
+    buckets: Buckets = Buckets()
+    rows: int = 0
+    tokens: TokenCounts = TokenCounts()
+
+    def to_json(self) -> dict[str, Any]:
+        """The form it has in checkpoints and manifests (DESIGN §10)."""
+        return {
+            "worker_id": self.worker_id,
+            "epoch": self.epoch,
+            "node": asdict(self.node),
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "seconds": self.buckets.seconds(),
+            "price_per_hour": decimal_text(self.price.usd_per_hour),
+            "on_demand_price_per_hour": decimal_text(self.price.on_demand_usd_per_hour),
+            "price_source": self.price.source,
+            "rows": self.rows,
+            "tokens": asdict(self.tokens),
+            "end": self.end,
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Attempt:
+        return Attempt(
+            worker_id=document["worker_id"],
+            epoch=document["epoch"],
+            node=Node(**document["node"]),
+            price=NodePrice(
+                decimal_of(document["price_per_hour"]),
+                document["price_source"],
+                decimal_of(document["on_demand_price_per_hour"]),
+            ),
+            started_at=document["started_at"],
+            ended_at=document["ended_at"],
+            end=document["end"],
+            buckets=Buckets.from_seconds(document["seconds"]),
+            rows=document["rows"],
+            tokens=TokenCounts(**document["tokens"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Rows finished since the last one, the tokens so far of rows in flight, and the attempt's
+    account from its claim until now. `end` is "lost" until a later record says better."""
+
+    shard_id: int
+    epoch: int
+    seq: int
+    nonce: str
+    finished: tuple[FinishedRow, ...]
+    in_flight: Mapping[int, tuple[int, ...]]
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """All that is known of a shard before this attempt: what is done, begun, and was paid."""
+
+    finished: Mapping[int, FinishedRow] = field(default_factory=dict)
+    in_flight: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    attempts: tuple[Attempt, ...] = ()
+
+
+def fold(checkpoints: Iterable[Checkpoint]) -> Progress:
+    """A shard's progress from its checkpoints, in any order.
+
+    In order of (epoch, seq): the first finished row of an index counts, the newest save of a row
+    in flight counts (an epoch continues or restarts what the one before it saved, so the newest
+    is never older news), and an attempt's account is that of its last checkpoint.
+    """
+    finished: dict[int, FinishedRow] = {}
+    in_flight: dict[int, tuple[int, ...]] = {}
+    accounts: dict[int, Attempt] = {}
+    for point in sorted(checkpoints, key=lambda c: (c.epoch, c.seq)):
+        for row in point.finished:
+            finished.setdefault(row.row, row)
+        in_flight.update(point.in_flight)
+        accounts[point.epoch] = point.attempt
+    return Progress(
+        finished=finished,
+        in_flight={row: tokens for row, tokens in in_flight.items() if row not in finished},
+        attempts=tuple(accounts[epoch] for epoch in sorted(accounts)),
+    )
+
+
+def lost_since(attempt: Attempt, decoded: int, useful_micros: int) -> Attempt:
+    """The attempt of a worker that died: what its last beat shows beyond its last checkpoint.
+
+    `decoded` tokens and `useful_micros` are the beat's totals for this shard and epoch.
+    """
+    return replace(
+        attempt,
+        buckets=attempt.buckets.plus(
+            "wasted", max(0, useful_micros - attempt.buckets.useful - attempt.buckets.wasted)
+        ),
+        tokens=replace(attempt.tokens, wasted=max(0, decoded - attempt.tokens.output)),
+    )

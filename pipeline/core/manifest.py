@@ -1,0 +1,282 @@
+"""What a shard and a run cost and how they were made, as JSON documents (DESIGN §10).
+
+Both are folds over what is stored. Seconds are floats with microseconds, money is a decimal string
+so that no reader rounds it by accident, and null money means an unknown price.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, TypeAlias
+
+from pipeline.core.checkpoint import Attempt
+from pipeline.core.errors import BooksUnbalanced
+from pipeline.core.money import (
+    DOLLAR_GRAIN,
+    Buckets,
+    Node,
+    NodePrice,
+    decimal_of,
+    decimal_text,
+    dollars,
+    sum_of,
+)
+from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.shards import Shard
+
+SCHEMA_VERSION = 1
+FOOTER_KEY = "spotmill.manifest"
+CURRENCY = "USD"
+
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a manifest says of a run beside numbers: the same for every shard of it."""
+
+    run_id: str
+    job_fingerprint: str
+    model: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
+def shard_manifest(
+    provenance: Provenance,
+    shard: Shard,
+    output_uri: str,
+    rows: Sequence[FinishedRow],
+    attempts: Sequence[Attempt],
+) -> Json:
+    """The manifest of one shard: `rows` are all of it, `attempts` all that worked on it."""
+    errors = sum(row.error is not None for row in rows)
+    reasons = Counter(row.finish_reason or "error" for row in rows)
+    tokens = _tokens_of(rows, attempts)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": provenance.run_id,
+        "shard_id": shard.id,
+        "job_fingerprint": provenance.job_fingerprint,
+        "input": {
+            "uri": shard.uri,
+            "etag": shard.etag,
+            "row_groups": list(shard.row_groups),
+            "first_row": shard.first_row,
+            "rows": shard.rows,
+            "rows_selected": len(rows),
+        },
+        "output": {
+            "uri": output_uri,
+            "rows": len(rows),
+            "rows_ok": len(rows) - errors,
+            "rows_error": errors,
+            "finish_reasons": dict(sorted(reasons.items())),
+        },
+        "model": dict(provenance.model),
+        "tokens": asdict(tokens),
+        "attempts": [attempt.to_json() for attempt in attempts],
+        "cost": _shard_cost(attempts, tokens.output),
+        "tags": dict(provenance.tags),
+    }
+
+
+def _tokens_of(rows: Iterable[FinishedRow], attempts: Iterable[Attempt]) -> TokenCounts:
+    """A shard's tokens: what its rows hold, and of what was decoded, what is in none of them."""
+    published = TokenCounts.of_rows(rows)
+    paid = sum((attempt.tokens for attempt in attempts), TokenCounts())
+    return TokenCounts(
+        input=published.input,
+        cached_input=published.cached_input,
+        output=published.output,
+        draft_proposed=paid.draft_proposed,
+        draft_accepted=paid.draft_accepted,
+        wasted=max(0, paid.output + paid.wasted - published.output),
+    )
+
+
+def _shard_cost(attempts: Sequence[Attempt], output_tokens: int) -> Json:
+    useful = sum_of(dollars(a.buckets.useful, a.price.usd_per_hour) for a in attempts)
+    wasted = sum_of(dollars(a.buckets.wasted, a.price.usd_per_hour) for a in attempts)
+    overhead = sum_of(dollars(a.buckets.overhead, a.price.usd_per_hour) for a in attempts)
+    on_demand = sum_of(dollars(a.buckets.total, a.price.on_demand_usd_per_hour) for a in attempts)
+    total = sum_of((useful, wasted, overhead))
+    return {
+        "currency": CURRENCY,
+        "total": decimal_text(total),
+        "useful": decimal_text(useful),
+        "wasted": decimal_text(wasted),
+        "overhead": decimal_text(overhead),
+        **_per_token(total, output_tokens),
+        "on_demand_equivalent": decimal_text(on_demand),
+        "savings": decimal_text(None if on_demand is None or total is None else on_demand - total),
+    }
+
+
+def _per_token(total: Decimal | None, output_tokens: int) -> Json:
+    def per(tokens: int) -> str | None:
+        if total is None or output_tokens == 0:
+            return None
+        return decimal_text(
+            (total * tokens / output_tokens).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
+        )
+
+    return {"per_1k_output_tokens": per(1_000), "per_1m_tokens": per(1_000_000)}
+
+
+def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
+    """What a manifest charges for one of its attempts; None when its price is unknown."""
+    price = manifest_attempt["price_per_hour"]
+    buckets = Buckets.from_seconds(manifest_attempt["seconds"])
+    rate = None if price is None else Decimal(price)
+    return sum_of(
+        dollars(micros, rate) for micros in (buckets.useful, buckets.wasted, buckets.overhead)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBill:
+    """One worker session, as its last beat left it."""
+
+    worker_id: str
+    node: Node
+    price: NodePrice
+    buckets: Buckets
+    state: str
+
+    @property
+    def usd(self) -> Decimal | None:
+        return dollars(self.buckets.total, self.price.usd_per_hour)
+
+
+def run_manifest(
+    provenance: Provenance,
+    planned: Sequence[Shard],
+    manifests: Sequence[Mapping[str, Any]],
+    bills: Sequence[SessionBill],
+    started_at: str,
+    finished_at: str,
+) -> Json:
+    """The run's closing document. Raises `BooksUnbalanced` when counts or money do not add up.
+
+    What a session cost beyond what shards were charged for it is an unallocated row (boot, load,
+    waiting, work nobody published), so shards + unallocated = bills holds by construction; what
+    can fail, and is checked, is that shards were charged more than the session lasted.
+    """
+    _check_counts(planned, manifests)
+    charged, charged_micros = _charges(manifests)
+    unallocated = [
+        _unallocated(bill, charged.get(bill.worker_id), charged_micros.get(bill.worker_id))
+        for bill in bills
+    ]
+    allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
+    total = sum_of(bill.usd for bill in bills)
+    left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
+    if None not in (allocated, total, left_over) and allocated + left_over != total:  # type: ignore[operator]
+        raise BooksUnbalanced(
+            f"shards {allocated} + unallocated {left_over} is not the workers' bill {total}",
+            where=provenance.run_id,
+            why="a worker is charged for in a shard but has no session, or a manifest was altered",
+            hint="run `spotmill verify` on this run",
+        )
+    output_tokens = sum(manifest["tokens"]["output"] for manifest in manifests)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": provenance.run_id,
+        "job_fingerprint": provenance.job_fingerprint,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "shards": len(planned),
+        "input": {"rows": sum(shard.rows for shard in planned)},
+        "output": {
+            key: sum(manifest["output"][key] for manifest in manifests)
+            for key in ("rows", "rows_ok", "rows_error")
+        }
+        | {"finish_reasons": _sum_counts(m["output"]["finish_reasons"] for m in manifests)},
+        "model": dict(provenance.model),
+        "tokens": _sum_counts(manifest["tokens"] for manifest in manifests),
+        "workers": [
+            {
+                "worker_id": bill.worker_id,
+                "node": asdict(bill.node),
+                "seconds": bill.buckets.seconds(),
+                "price_per_hour": decimal_text(bill.price.usd_per_hour),
+                "price_source": bill.price.source,
+                "cost": decimal_text(bill.usd),
+                "state": bill.state,
+            }
+            for bill in bills
+        ],
+        "unallocated": unallocated,
+        "cost": {
+            "currency": CURRENCY,
+            "total": decimal_text(total),
+            "allocated": decimal_text(allocated),
+            "unallocated": decimal_text(left_over),
+            **_per_token(total, output_tokens),
+        },
+        "tags": dict(provenance.tags),
+    }
+
+
+def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any]]) -> None:
+    by_shard = {manifest["shard_id"]: manifest for manifest in manifests}
+    missing = [shard.id for shard in planned if shard.id not in by_shard]
+    if missing or len(manifests) != len(planned):
+        raise BooksUnbalanced(
+            f"{len(planned)} shards planned, {len(manifests)} published",
+            why=f"not published: {missing[:10]}" if missing else "a shard nobody planned",
+            hint="run `spotmill resume`, then look at `spotmill status`",
+        )
+    for shard in planned:
+        manifest = by_shard[shard.id]
+        source, output = manifest["input"], manifest["output"]
+        if not source["rows"] == shard.rows or source["rows_selected"] != output["rows"]:
+            raise BooksUnbalanced(
+                f"shard {shard.id}: {shard.rows} rows planned, {source['rows']} read, "
+                f"{source['rows_selected']} selected, {output['rows']} published"
+            )
+
+
+def _charges(
+    manifests: Iterable[Mapping[str, Any]],
+) -> tuple[dict[str, Decimal], dict[str, Buckets]]:
+    usd: dict[str, Decimal] = {}
+    micros: dict[str, Buckets] = {}
+    for manifest in manifests:
+        for attempt in manifest["attempts"]:
+            worker = attempt["worker_id"]
+            usd[worker] = usd.get(worker, Decimal(0)) + (attempt_cost(attempt) or Decimal(0))
+            micros[worker] = micros.get(worker, Buckets()) + Buckets.from_seconds(
+                attempt["seconds"]
+            )
+    return usd, micros
+
+
+def _unallocated(bill: SessionBill, charged: Decimal | None, spent: Buckets | None) -> Json:
+    spent = spent or Buckets()
+    over = spent.total - bill.buckets.total
+    if over > 0:
+        raise BooksUnbalanced(
+            f"worker {bill.worker_id}: shards are charged {over / 1e6:.6f} s more than it lived",
+            why="its last session beat is missing, or a manifest was altered",
+        )
+    left = bill.buckets - spent
+    # A dead worker's last interval was useful work to it, but nobody published it.
+    lost = Buckets(wasted=left.useful + left.wasted)
+    rest = Buckets(boot=left.boot, load=left.load, idle=left.idle, drain=left.drain)
+    cost = None if bill.usd is None else bill.usd - (charged or Decimal(0))
+    return {
+        "worker_id": bill.worker_id,
+        "seconds": (rest + lost).seconds(),
+        "cost": decimal_text(cost),
+    }
+
+
+def _sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))

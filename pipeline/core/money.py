@@ -1,0 +1,123 @@
+"""Seconds and dollars. Time is whole microseconds and money is Decimal, so that sums are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal, TypeVar
+
+Bucket = Literal["boot", "load", "useful", "wasted", "idle", "drain"]
+K = TypeVar("K", bound=Hashable)
+
+MICROS_PER_SECOND = 1_000_000
+_HOUR_MICROS = Decimal(3_600 * MICROS_PER_SECOND)
+DOLLAR_GRAIN = Decimal("0.000000000001")
+"""Amounts are rounded to this, the scale of decimal128(38, 12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Microseconds of a worker's life, each in exactly one bucket (DESIGN §7)."""
+
+    boot: int = 0
+    load: int = 0
+    useful: int = 0
+    wasted: int = 0
+    idle: int = 0
+    drain: int = 0
+
+    def plus(self, bucket: Bucket, micros: int) -> Buckets:
+        return self + Buckets(**{bucket: micros})
+
+    def __add__(self, other: Buckets) -> Buckets:
+        return Buckets(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Buckets)))
+
+    def __sub__(self, other: Buckets) -> Buckets:
+        return Buckets(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Buckets)))
+
+    @property
+    def total(self) -> int:
+        return sum(self.items().values())
+
+    @property
+    def overhead(self) -> int:
+        return self.boot + self.load + self.idle + self.drain
+
+    def items(self) -> dict[str, int]:
+        return {f.name: getattr(self, f.name) for f in fields(Buckets)}
+
+    def seconds(self) -> dict[str, float]:
+        return {name: micros / MICROS_PER_SECOND for name, micros in self.items().items()}
+
+    @staticmethod
+    def from_seconds(seconds: Mapping[str, float]) -> Buckets:
+        return Buckets(
+            **{name: round(value * MICROS_PER_SECOND) for name, value in seconds.items()}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The machine under a worker, as far as anybody told us; `unknown` where nobody did."""
+
+    instance_id: str = "unknown"
+    instance_type: str = "unknown"
+    zone: str = "unknown"
+    lifecycle: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePrice:
+    """None is an unknown price, which is not a price of nothing."""
+
+    usd_per_hour: Decimal | None
+    source: str
+    on_demand_usd_per_hour: Decimal | None = None
+
+
+UNKNOWN_PRICE = NodePrice(usd_per_hour=None, source="unknown")
+
+
+def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:
+    """Price times time, to the `DOLLAR_GRAIN`; None when the price is unknown."""
+    if usd_per_hour is None:
+        return None
+    return (usd_per_hour * micros / _HOUR_MICROS).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
+
+
+def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
+    """Split `total` in proportion to `weights`; the parts sum to `total` exactly.
+
+    Largest remainder (Hamilton's method), ties by the order of `weights`. All weights zero means
+    equal parts; no weights means nobody to charge, and the caller keeps it all.
+    """
+    if not weights:
+        return {}
+    if not any(weights.values()):
+        weights = dict.fromkeys(weights, 1)
+    whole = sum(weights.values())
+    parts = {key: total * weight // whole for key, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda key: -(total * weights[key] % whole))
+    for key in by_remainder[: total - sum(parts.values())]:
+        parts[key] += 1
+    return parts
+
+
+def decimal_text(amount: Decimal | None) -> str | None:
+    """A plain decimal string for JSON, so that no reader rounds money by accident."""
+    return None if amount is None else f"{amount:f}"
+
+
+def decimal_of(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def sum_of(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum; None when any amount is unknown."""
+    total = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total

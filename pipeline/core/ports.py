@@ -1,0 +1,156 @@
+"""What the outside must offer. Everything above the adapters sees these and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.rows import Completion, EngineMetrics, FinishedRow, Prompt, Request, Sampling
+from pipeline.core.shards import Shard
+
+
+class ObjectStore(Protocol):
+    """Five verbs over flat keys. Keys are relative, `/`-separated, and come from `layout`.
+
+    Every verb raises `StoreUnavailable` when it may work later and `StoreDenied` when it will not.
+    """
+
+    def get(self, key: str) -> bytes | None:
+        """The whole object, or None when there is none."""
+        ...
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write the object, replacing what was there; readers see the old or the new, whole."""
+        ...
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Write the object unless one is there. True to exactly one caller: the one that made it.
+
+        A caller whose answer may have been lost is told True only if the stored body equals its
+        own, so bodies that can race carry something unique to the attempt (DESIGN §4.6).
+        """
+        ...
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """Keys that begin with `prefix`, sorted. `prefix` need not end at a `/`."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when there is none."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Monotonic seconds; only differences mean anything, and only within one process."""
+        ...
+
+    def timestamp(self) -> str:
+        """The wall clock in ISO 8601, UTC: for people to read, never to decide by."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Engine(Protocol):
+    """One loaded model that is fed continuously. Called from one thread, but for `encode`."""
+
+    @property
+    def window(self) -> int:
+        """Unfinished requests that keep the engine busy; more only cost memory."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Name and version for the manifest, such as `vllm 0.32.0`."""
+        ...
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """Token ids of a prompt, chat template applied. Thread-safe. Raises `RowRejected`."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Raises `RowRejected` when the engine refuses this one."""
+        ...
+
+    def step(self) -> Sequence[Completion]:
+        """Advance every running request by one iteration; the requests that finished in it."""
+        ...
+
+    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+        """Tokens generated so far, saved ones included, of every unfinished request."""
+        ...
+
+    def abort(self, request_ids: Iterable[str]) -> None: ...
+
+    def metrics(self) -> EngineMetrics:
+        """Counters since the engine started."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class InterruptionNotice(Protocol):
+    def pending(self) -> str | None:
+        """Why this worker has to stop soon, or None. Cheap: asked in every loop."""
+        ...
+
+
+class ShardInput(Protocol):
+    """The rows of one shard, numbered 0..rows-1 in the order in which they will be published."""
+
+    @property
+    def rows(self) -> int: ...
+
+    def prompt(self, row: int) -> Prompt:
+        """Raises `RowRejected` when the row holds no usable prompt."""
+        ...
+
+    def sampling(self, row: int) -> Sampling:
+        """The job's sampling with the row's own overrides. Raises `RowRejected`."""
+        ...
+
+    def encode_part(self, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
+        """The published file: carried columns and outputs, `manifest` inside. One entry a row."""
+        ...
+
+    def difference(self, part: bytes) -> str | None:
+        """How a published part's rows differ from these, in words; None when they are the same."""
+        ...
+
+
+class InputSource(Protocol):
+    def open(self, shard: Shard) -> ShardInput:
+        """Read a shard. Raises `InputChanged` when a file is not the planned one."""
+        ...
+
+
+class FileFormat(Protocol):
+    """The bytes of checkpoints and parts."""
+
+    def encode_checkpoint(self, checkpoint: Checkpoint) -> bytes: ...
+
+    def decode_checkpoint(self, body: bytes) -> Checkpoint: ...
+
+    def manifest_of_part(self, body: bytes) -> bytes | None:
+        """The manifest a published part carries; None when the object is no such part."""
+        ...
+
+
+class WorkerPool(Protocol):
+    """Starts workers somewhere and tells what became of them. Knows nothing of shards."""
+
+    def start(self) -> str:
+        """Start one worker; returns the pool's name for it."""
+        ...
+
+    def ended(self) -> Mapping[str, str | None]:
+        """Workers that ended since the last call: None for a clean end, else what went wrong."""
+        ...
+
+    def running(self) -> int: ...
+
+    def stop(self) -> None:
+        """Ask every worker to drain, and wait for them."""
+        ...

@@ -1,0 +1,92 @@
+"""A worker session's own account, beaten to the store: what is known of a worker that dies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.core.manifest import SessionBill
+from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+
+State = Literal["load", "work", "drain", "ended", "failed"]
+OVER: frozenset[State] = frozenset({"ended", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class ShardAccount:
+    """What this session did for one shard under one epoch, so far."""
+
+    epoch: int
+    decoded: int = 0
+    useful_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`beat` only grows. `shards` are the ones held now; `error` says why a session failed."""
+
+    worker_id: str
+    beat: int
+    state: State
+    started_at: str
+    beat_at: str
+    node: Node
+    price: NodePrice
+    buckets: Buckets = Buckets()
+    shards: Mapping[int, ShardAccount] = field(default_factory=dict)
+    rows: int = 0
+    decoded: int = 0
+    error: str | None = None
+    error_kind: str | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state in OVER
+
+    @property
+    def bill(self) -> SessionBill:
+        return SessionBill(self.worker_id, self.node, self.price, self.buckets, self.state)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "worker_id": self.worker_id,
+            "beat": self.beat,
+            "state": self.state,
+            "started_at": self.started_at,
+            "beat_at": self.beat_at,
+            "node": asdict(self.node),
+            "price_per_hour": decimal_text(self.price.usd_per_hour),
+            "on_demand_price_per_hour": decimal_text(self.price.on_demand_usd_per_hour),
+            "price_source": self.price.source,
+            "seconds": self.buckets.seconds(),
+            "shards": {str(shard): asdict(account) for shard, account in self.shards.items()},
+            "rows": self.rows,
+            "decoded": self.decoded,
+            "error": self.error,
+            "error_kind": self.error_kind,
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Session:
+        return Session(
+            worker_id=document["worker_id"],
+            beat=document["beat"],
+            state=document["state"],
+            started_at=document["started_at"],
+            beat_at=document["beat_at"],
+            node=Node(**document["node"]),
+            price=NodePrice(
+                decimal_of(document["price_per_hour"]),
+                document["price_source"],
+                decimal_of(document["on_demand_price_per_hour"]),
+            ),
+            buckets=Buckets.from_seconds(document["seconds"]),
+            shards={
+                int(shard): ShardAccount(**account) for shard, account in document["shards"].items()
+            },
+            rows=document["rows"],
+            decoded=document["decoded"],
+            error=document["error"],
+            error_kind=document["error_kind"],
+        )

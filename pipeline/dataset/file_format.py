@@ -1,0 +1,80 @@
+"""A checkpoint as a Parquet file: finished rows and tokens in flight, the account in its footer."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.checkpoint import Attempt, Checkpoint
+from pipeline.core.manifest import FOOTER_KEY
+from pipeline.core.rows import FinishedRow
+
+_ACCOUNT_KEY = b"spotmill.checkpoint"
+_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("completion", pa.string()),
+        ("finish_reason", pa.string()),
+        ("error", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        pa.field("tokens_so_far", pa.list_(pa.int32())),
+    ]
+)
+
+
+class ParquetFormat:
+    """Implements `FileFormat`. A row with `tokens_so_far` is in flight, any other finished."""
+
+    def encode_checkpoint(self, checkpoint: Checkpoint) -> bytes:
+        rows = [asdict(row) for row in checkpoint.finished]
+        rows += [
+            {"row": row, "tokens_so_far": list(tokens)}
+            for row, tokens in checkpoint.in_flight.items()
+        ]
+        account = {
+            "shard_id": checkpoint.shard_id,
+            "epoch": checkpoint.epoch,
+            "seq": checkpoint.seq,
+            "nonce": checkpoint.nonce,
+            "attempt": checkpoint.attempt.to_json(),
+        }
+        table = pa.Table.from_pylist(rows, schema=_SCHEMA).replace_schema_metadata(
+            {_ACCOUNT_KEY: json.dumps(account)}
+        )
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        return sink.getvalue()
+
+    def decode_checkpoint(self, body: bytes) -> Checkpoint:
+        table = pq.read_table(io.BytesIO(body))
+        account = json.loads(table.schema.metadata[_ACCOUNT_KEY])
+        finished: list[FinishedRow] = []
+        in_flight: dict[int, tuple[int, ...]] = {}
+        for row in table.to_pylist():
+            tokens = row.pop("tokens_so_far")
+            if tokens is None:
+                finished.append(FinishedRow(**row))
+            else:
+                in_flight[row["row"]] = tuple(tokens)
+        return Checkpoint(
+            shard_id=account["shard_id"],
+            epoch=account["epoch"],
+            seq=account["seq"],
+            nonce=account["nonce"],
+            finished=tuple(finished),
+            in_flight=in_flight,
+            attempt=Attempt.from_json(account["attempt"]),
+        )
+
+    def manifest_of_part(self, body: bytes) -> bytes | None:
+        try:
+            metadata: dict[bytes, bytes] = pq.read_metadata(io.BytesIO(body)).metadata or {}
+        except pa.ArrowInvalid:
+            return None
+        return metadata.get(FOOTER_KEY.encode())

@@ -1,0 +1,152 @@
+"""The rows of a shard, read from Parquet, and the part that answers them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.core.errors import RowRejected, StoreUnavailable
+from pipeline.core.manifest import FOOTER_KEY
+from pipeline.core.rows import FinishedRow, Prompt, Sampling
+from pipeline.core.shards import Shard
+from pipeline.dataset.columns import OUTPUT_SCHEMA, Columns, matching_rows, resolve_columns
+from pipeline.dataset.files import check_unchanged, open_parquet
+from pipeline.dataset.prompts import prompt_columns, prompt_maker
+from pipeline.job import JobSpec, SamplingSpec
+from pipeline.stores.options import StoreOptions
+from pipeline.stores.reading import retrying
+
+_READ_ROWS = 16_384
+_ROW_GROUP_ROWS = 65_536
+_ZSTD_LEVEL = 3
+
+
+class ParquetSource:
+    """Opens shards of one job's dataset. Safe to call from any thread."""
+
+    def __init__(self, job: JobSpec, schema: pa.Schema, options: StoreOptions) -> None:
+        self._job = job
+        self._columns = resolve_columns(job, schema, job.input.uri)
+        self._options = options
+
+    def open(self, shard: Shard) -> ParquetShard:
+        """Raises `InputChanged` when the file is not, or is no longer, the planned one."""
+        check_unchanged([shard], self._options)
+        table = retrying(lambda: _read(shard, self._columns, self._options))
+        # Checked again, for a file rewritten while it was read gives rows of both.
+        check_unchanged([shard], self._options)
+        if self._job.input.where is not None:
+            table = table.take(matching_rows(table, self._job.input.where))
+        return ParquetShard(self._job, self._columns, table)
+
+
+class ParquetShard:
+    """A shard's rows in memory. Implements `ShardInput`."""
+
+    def __init__(self, job: JobSpec, columns: Columns, table: pa.Table) -> None:
+        self._carried = columns.carried
+        self._table = table
+        self._sampling = job.sampling
+        self._base = job.sampling.core()
+        self._prompt_columns = {name: table.column(name) for name in prompt_columns(job.input)}
+        self._make_prompt = prompt_maker(job.input)
+
+    @property
+    def rows(self) -> int:
+        return int(self._table.num_rows)
+
+    def prompt(self, row: int) -> Prompt:
+        return self._make_prompt(
+            {name: column[row].as_py() for name, column in self._prompt_columns.items()}
+        )
+
+    def sampling(self, row: int) -> Sampling:
+        if not self._sampling.columns:
+            return self._base
+        given = {
+            parameter: self._table.column(column)[row].as_py()
+            for parameter, column in self._sampling.columns.items()
+        }
+        return _overridden(
+            self._sampling, {key: value for key, value in given.items() if value is not None}
+        )
+
+    def encode_part(self, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
+        if [entry.row for entry in finished] != list(range(self.rows)):
+            raise ValueError("a part holds every row of its shard exactly once, in order")
+        outputs = pa.table(
+            [
+                pa.array([getattr(entry, field.name) for entry in finished], field.type)
+                for field in OUTPUT_SCHEMA
+            ],
+            schema=OUTPUT_SCHEMA,
+        )
+        part = self._table.select(self._carried.names)
+        for field, column in zip(outputs.schema, outputs.columns, strict=True):
+            part = part.append_column(field, column)
+        # The writer's pandas metadata describes another table than this one.
+        part = part.replace_schema_metadata(None)
+        sink = io.BytesIO()
+        with pq.ParquetWriter(
+            sink, part.schema, compression="zstd", compression_level=_ZSTD_LEVEL
+        ) as writer:
+            writer.write_table(part, row_group_size=_ROW_GROUP_ROWS)
+            writer.add_key_value_metadata({FOOTER_KEY: manifest})
+        return sink.getvalue()
+
+    def difference(self, part: bytes) -> str | None:
+        published = pq.read_table(io.BytesIO(part))
+        if published.num_rows != self.rows:
+            return f"{published.num_rows} rows, the input has {self.rows}"
+        missing = [
+            n
+            for n in (*self._carried.names, *OUTPUT_SCHEMA.names)
+            if n not in published.schema.names
+        ]
+        if missing:
+            return f"column {missing[0]!r} is missing"
+        for name in self._carried.names:
+            if not published.column(name).equals(self._table.column(name)):
+                return f"column {name!r} is not the input's, row by row"
+        answered = pc.xor(
+            pc.is_valid(published.column("completion")), pc.is_valid(published.column("error"))
+        )
+        if not pc.all(answered, min_count=0).as_py():
+            return "a row has neither, or both, of completion and error"
+        return None
+
+
+def _read(shard: Shard, columns: Columns, options: StoreOptions) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    skip, left = shard.first_row, shard.rows
+    try:
+        with open_parquet(shard.uri, options) as parquet:
+            schema = pa.schema([parquet.schema_arrow.field(name) for name in columns.read])
+            stream = parquet.iter_batches(
+                _READ_ROWS, row_groups=list(shard.row_groups), columns=list(columns.read)
+            )
+            for batch in stream:
+                wanted = batch.slice(skip, left)
+                skip = max(0, skip - batch.num_rows)
+                left -= wanted.num_rows
+                if wanted.num_rows:
+                    batches.append(wanted)
+                if left == 0:
+                    break
+    except OSError as problem:
+        raise StoreUnavailable("cannot read the shard", where=shard.uri, why=str(problem)) from (
+            problem
+        )
+    return pa.Table.from_batches(batches).select(list(columns.read)).cast(schema)
+
+
+def _overridden(spec: SamplingSpec, given: dict[str, Any]) -> Sampling:
+    try:
+        return SamplingSpec.model_validate(spec.model_dump() | given).core()
+    except ValueError as problem:
+        raise RowRejected(f"a sampling column is out of range: {problem}") from problem

@@ -1,0 +1,109 @@
+"""A deterministic engine without a model: the same row gets the same tokens, however often it is
+interrupted. For simulation and for tests of everything around the engine."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.core.errors import RowRejected
+from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
+
+_VOCABULARY = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedSettings:
+    """`step_seconds` is one iteration's time; `tokens` the longest answer it ends by itself."""
+
+    window: int = 64
+    max_model_len: int = 2048
+    tokens: int = 40
+    step_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Running:
+    request: Request
+    answer: tuple[int, ...]
+    finish_reason: str
+    tokens: list[int] = field(default_factory=list)
+
+
+class ScriptedEngine:
+    """Implements `Engine`; a token is a function of the prompt and its position alone."""
+
+    def __init__(self, settings: ScriptedSettings, sleep: Callable[[float], None]) -> None:
+        self._settings = settings
+        self._sleep = sleep
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def window(self) -> int:
+        return self._settings.window
+
+    @property
+    def version(self) -> str:
+        return "scripted 1"
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        if isinstance(prompt, ChatPrompt):
+            return tuple(
+                "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages).encode()
+            )
+        return tuple(prompt.text.encode())
+
+    def submit(self, request: Request) -> None:
+        length = len(request.prompt_token_ids)
+        if length >= self._settings.max_model_len:
+            raise RowRejected(
+                f"the prompt has {length} tokens, the window is {self._settings.max_model_len}"
+            )
+        answer, reason = _answer(request, self._settings)
+        self._running[request.id] = _Running(request, answer, reason, list(request.saved))
+
+    def step(self) -> Sequence[Completion]:
+        self._sleep(self._settings.step_seconds)
+        done: list[Completion] = []
+        for running in list(self._running.values()):
+            running.tokens.append(running.answer[len(running.tokens)])
+            if len(running.tokens) == len(running.answer):
+                del self._running[running.request.id]
+                done.append(_completion(running))
+        return done
+
+    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: tuple(running.tokens) for name, running in self._running.items()}
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        for name in request_ids:
+            self._running.pop(name, None)
+
+    def metrics(self) -> EngineMetrics:
+        return EngineMetrics()
+
+    def close(self) -> None:
+        self._running.clear()
+
+
+def _answer(request: Request, settings: ScriptedSettings) -> tuple[tuple[int, ...], str]:
+    seed = zlib.crc32(bytes(token % 256 for token in request.prompt_token_ids))
+    natural = 1 + seed % settings.tokens
+    room = settings.max_model_len - len(request.prompt_token_ids)
+    limit = min(request.sampling.max_tokens, room)
+    tokens = tuple(
+        zlib.crc32(f"{seed}:{position}".encode()) % _VOCABULARY
+        for position in range(min(natural, limit))
+    )
+    return tokens, "stop" if natural <= limit else "length"
+
+
+def _completion(running: _Running) -> Completion:
+    return Completion(
+        request_id=running.request.id,
+        text=" ".join(f"t{token}" for token in running.tokens),
+        token_ids=tuple(running.tokens),
+        finish_reason=running.finish_reason,
+        cached_tokens=0,
+    )

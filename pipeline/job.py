@@ -1,0 +1,291 @@
+"""The job file: parsed once, unknown keys refused, every complaint with its line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.core.errors import JobInvalid
+from pipeline.core.rows import Sampling
+from pipeline.yaml_lines import LinedYaml, closest
+
+Quantization = Literal[
+    "auto", "none", "compressed-tensors", "awq", "gptq", "fp8", "bitsandbytes", "gguf"
+]
+SpeculativeMethod = Literal["none", "auto", "ngram", "draft_model", "eagle", "eagle3", "suffix"]
+OVERRIDABLE = frozenset(Sampling.__dataclass_fields__)
+STANDARD_TAGS = ("Project", "Team", "Environment", "ModelID")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(_Section):
+    """Where prompts come from: exactly one of `prompt`, `messages` and `template`."""
+
+    uri: str = Field(min_length=1, description="file, directory or glob of Parquet")
+    prompt: str | None = Field(None, description="a text column, sent as it is")
+    messages: str | None = Field(None, description="a column of chat messages")
+    template: str | None = Field(None, description="a Jinja template over the row's columns")
+    where: str | None = Field(None, description="an SQL condition; other rows are not answered")
+    columns: tuple[str, ...] | None = Field(
+        None, description="columns carried through to the output; default: all"
+    )
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> InputSpec:
+        given = [k for k in ("prompt", "messages", "template") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of prompt, messages, template; "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        return self
+
+
+class OutputSpec(_Section):
+    uri: str = Field(min_length=1)
+
+
+class SpeculativeSpec(_Section):
+    """Speculative decoding, in vLLM's own terms."""
+
+    method: SpeculativeMethod
+    model: str | None = None
+    num_speculative_tokens: int = Field(3, ge=1, le=32)
+    prompt_lookup_max: int | None = Field(None, ge=1)
+    prompt_lookup_min: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> SpeculativeSpec:
+        needs_model = self.method in ("draft_model", "eagle", "eagle3")
+        if needs_model and self.model is None:
+            raise ValueError(f"speculative method {self.method} needs a `model`")
+        if not needs_model and self.model is not None:
+            raise ValueError(f"speculative method {self.method} takes no `model`")
+        if self.method == "auto":
+            raise ValueError("`auto` is not built yet: name a method, or `none`")
+        return self
+
+
+def _method_alone(value: object) -> object:
+    return {"method": value} if isinstance(value, str) else value
+
+
+class ModelSpec(_Section):
+    id: str = Field(min_length=1)
+    revision: str | None = None
+    quantization: Quantization = "auto"
+    speculative: Annotated[SpeculativeSpec, BeforeValidator(_method_alone)] = SpeculativeSpec(
+        method="none"
+    )
+    max_model_len: int | None = Field(None, ge=1)
+    engine: dict[str, Any] = Field(default_factory=dict, description="handed to vLLM as it is")
+
+
+class SamplingSpec(_Section):
+    """vLLM's sampling parameters; `columns` names, by parameter, the column that overrides it."""
+
+    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(0.0, ge=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    min_tokens: int = Field(0, ge=0)
+    presence_penalty: float = Field(0.0, ge=-2.0, le=2.0)
+    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
+    repetition_penalty: float = Field(1.0, gt=0.0)
+    columns: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stop_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_parameters(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in OVERRIDABLE:
+                raise ValueError(
+                    f"{name!r} is no sampling parameter{closest(name, sorted(OVERRIDABLE))}"
+                )
+        return value
+
+    def core(self) -> Sampling:
+        return Sampling(**self.model_dump(exclude={"columns"}))
+
+
+class ShardsSpec(_Section):
+    rows: int = Field(50_000, ge=1)
+
+
+class ChunksSpec(_Section):
+    """A checkpoint is due after this many finished rows or seconds, whichever comes first."""
+
+    rows: int = Field(512, ge=1)
+    seconds: float = Field(10.0, gt=0.0)
+
+
+class FleetSpec(_Section):
+    workers: int = Field(1, ge=1)
+    pool: str | None = None
+    on_demand_pool: str | None = None
+    deadline: str | None = Field(None, pattern=r"^\d{2}:\d{2}$")
+    lease_seconds: float = Field(30.0, gt=0.0)
+
+
+class CostSpec(_Section):
+    budget_usd: Decimal | None = Field(None, gt=0)
+    prices: str | None = None
+
+
+class StorageOptions(_Section):
+    """How to reach the object store; credentials come from the environment, never from here."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    profile: str | None = None
+
+
+class JobSpec(_Section):
+    """One job file, resolved: relative paths made absolute, dates filled in."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    input: InputSpec
+    output: OutputSpec
+    model: ModelSpec
+    sampling: SamplingSpec = SamplingSpec()
+    shards: ShardsSpec = ShardsSpec()
+    chunks: ChunksSpec = ChunksSpec()
+    fleet: FleetSpec = FleetSpec()
+    cost: CostSpec = CostSpec()
+    tags: dict[str, str] = Field(default_factory=dict)
+    storage_options: StorageOptions = StorageOptions()
+
+    def all_tags(self) -> dict[str, str]:
+        """The standard tags first, `unknown` where the job names none, then the job's own."""
+        return dict.fromkeys(STANDARD_TAGS, "unknown") | self.tags
+
+    def settings_fingerprint(self) -> str:
+        """Changes when the rows or their answers could: not with fleet, cost, tags or chunks."""
+        decisive = self.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
+        decisive["input"].pop("uri")
+        return fingerprint(decisive)
+
+
+def fingerprint(document: Mapping[str, Any]) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def parse_job(text: str, *, source: str, date: str) -> JobSpec:
+    """Check a job file's text; `source` is its path or URI. Raises `JobInvalid`.
+
+    `date` (YYYY-MM-DD) replaces `{date}` in `input.uri` and `output.uri`. Relative paths are meant
+    from the job file's own folder.
+    """
+    document = LinedYaml.parse(text, source)
+    try:
+        job = JobSpec.model_validate(document.data)
+    except ValidationError as problem:
+        raise _invalid(problem, document, source) from None
+    return _resolved(job, source, date)
+
+
+def _invalid(problem: ValidationError, document: LinedYaml, source: str) -> JobInvalid:
+    complaints = []
+    hint = "see `spotmill schema` for every key, and sample_data/job.yaml for an example"
+    for error in problem.errors():
+        path = tuple(part for part in error["loc"] if part != "[key]")
+        name = ".".join(str(part) for part in path) or "the job"
+        if error["type"] == "extra_forbidden":
+            message = f"unknown key {name}{closest(str(path[-1]), _keys_beside(path))}"
+        elif error["type"] == "missing":
+            message = f"{name} is missing"
+        else:
+            message = f"{name}: {error['msg'].removeprefix('Value error, ')}"
+        complaints.append((document.line_of(path), message))
+    line, first = min(complaints)
+    others = [f"line {n}: {message}" for n, message in sorted(complaints)[1:]]
+    return JobInvalid(first, where=f"{source}, line {line}", why="; ".join(others), hint=hint)
+
+
+def _keys_beside(path: tuple[int | str, ...]) -> list[str]:
+    schema: type[BaseModel] = JobSpec
+    for part in path[:-1]:
+        field = schema.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        schema = annotation
+    return sorted(schema.model_fields)
+
+
+def _resolved(job: JobSpec, source: str, date: str) -> JobSpec:
+    absolute = _resolver(source)
+    with_date: Callable[[str], str] = lambda uri: absolute(uri.replace("{date}", date))  # noqa: E731
+    model, cost, spec = job.model, job.cost, job.model.speculative
+    return job.model_copy(
+        update={
+            "input": job.input.model_copy(update={"uri": with_date(job.input.uri)}),
+            "output": job.output.model_copy(
+                update={"uri": with_date(job.output.uri).rstrip("/") + "/"}
+            ),
+            "model": model.model_copy(
+                update={
+                    "id": _model_place(model.id, absolute),
+                    "speculative": spec.model_copy(
+                        update={"model": spec.model and _model_place(spec.model, absolute)}
+                    ),
+                }
+            ),
+            "cost": cost.model_copy(update={"prices": cost.prices and absolute(cost.prices)}),
+            "tags": {"ModelID": model.id} | job.tags,
+        }
+    )
+
+
+def _resolver(source: str) -> Callable[[str], str]:
+    if re.match(r"^[a-z0-9+]+://", source) and not source.startswith("file://"):
+        folder = source.rsplit("/", 1)[0]
+        return lambda uri: uri if "://" in uri or uri.startswith("/") else f"{folder}/{uri}"
+    here = Path(source.removeprefix("file://")).resolve().parent
+
+    def absolute(uri: str) -> str:
+        if "://" in uri or uri.startswith("/"):
+            return uri
+        trailing = "/" if uri.endswith("/") else ""
+        return posixpath.normpath((here / uri).as_posix()) + trailing
+
+    return absolute
+
+
+def _without_folder(model: str) -> str:
+    """A local model keeps its identity when the checkout moves; ids and URIs are whole names."""
+    return Path(model).name if model.startswith("/") else model
+
+
+def _model_place(model: str, absolute: Callable[[str], str]) -> str:
+    """A model named with `./` or `../` lies beside the job file; anything else is an id or URI."""
+    return absolute(model) if model.startswith(("./", "../")) else model

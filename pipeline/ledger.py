@@ -1,0 +1,209 @@
+"""The durable facts of a run, over a store. Whatever is true of a run can be read from here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from pipeline.core import layout
+from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
+from pipeline.core.errors import LeaseLost
+from pipeline.core.lease import Lease
+from pipeline.core.money import UNKNOWN_PRICE, Node
+from pipeline.core.ports import FileFormat, ObjectStore
+from pipeline.core.session import Session, ShardAccount
+
+Json = dict[str, Any]
+
+
+class Ledger:
+    """One run's objects. Any thread may call it; of what workers race for, one gets it."""
+
+    def __init__(self, store: ObjectStore, run_id: str, files: FileFormat) -> None:
+        self._store = store
+        self.run_id = run_id
+        self._files = files
+        self._leases: dict[str, Lease] = {}
+
+    # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.
+
+    def job(self) -> Json | None:
+        return self._json(layout.job_key(self.run_id))
+
+    def create_job(self, document: Json) -> Json:
+        """Make the run, or join it; the document that counts. `document` carries a nonce."""
+        self._store.create(layout.job_key(self.run_id), _dump(document))
+        stored = self.job()
+        assert stored is not None  # noqa: S101 - created above, by this caller or another
+        return stored
+
+    def plan(self) -> bytes | None:
+        return self._store.get(layout.plan_key(self.run_id))
+
+    def create_plan(self, body: bytes) -> None:
+        """Equal fingerprints give equal plans, so it does not matter whose copy is kept."""
+        self._store.create(layout.plan_key(self.run_id), body)
+
+    # Leases.
+
+    def latest_epochs(self) -> dict[int, int]:
+        """The highest epoch ever claimed, by shard; shards never claimed are absent."""
+        latest: dict[int, int] = {}
+        for key in self._store.list(layout.leases_prefix(self.run_id)):
+            named = layout.lease_of(key)
+            if named is not None:
+                latest[named.shard_id] = max(latest.get(named.shard_id, 0), named.epoch)
+        return latest
+
+    def latest_epoch(self, shard_id: int) -> int:
+        keys = self._store.list(layout.leases_prefix(self.run_id, shard_id))
+        return max((named.epoch for key in keys if (named := layout.lease_of(key))), default=0)
+
+    def lease(self, shard_id: int, epoch: int) -> Lease | None:
+        key = layout.lease_key(self.run_id, shard_id, epoch)
+        if key not in self._leases:
+            document = self._json(key)
+            if document is None:
+                return None
+            # A lease never changes, so one read is enough for good.
+            self._leases[key] = Lease(**document)
+        return self._leases[key]
+
+    def claim(self, lease: Lease) -> bool:
+        """True when this lease is now the shard's newest, and this caller made it."""
+        key = layout.lease_key(self.run_id, lease.shard_id, lease.epoch)
+        return self._store.create(key, _dump(asdict(lease)))
+
+    # Sessions.
+
+    def beat(self, session: Session) -> None:
+        self._store.put(
+            layout.session_key(self.run_id, session.worker_id), _dump(session.to_json())
+        )
+
+    def session(self, worker_id: str) -> Session | None:
+        document = self._json(layout.session_key(self.run_id, worker_id))
+        return None if document is None else Session.from_json(document)
+
+    def sessions(self) -> dict[str, Session]:
+        keys = self._store.list(layout.sessions_prefix(self.run_id))
+        documents = (self._json(key) for key in keys)
+        sessions = (Session.from_json(document) for document in documents if document is not None)
+        return {session.worker_id: session for session in sessions}
+
+    # Work done.
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Raises `LeaseLost` when this epoch's next checkpoint was written by somebody else."""
+        key = layout.checkpoint_key(
+            self.run_id, checkpoint.shard_id, checkpoint.epoch, checkpoint.seq
+        )
+        if not self._store.create(key, self._files.encode_checkpoint(checkpoint)):
+            raise LeaseLost(f"checkpoint {key} exists already", where=self.run_id)
+
+    def progress(self, shard_id: int, before_epoch: int) -> Progress:
+        """What earlier epochs left: every checkpoint of theirs, and what their sessions say."""
+        checkpoints = []
+        for key in self._store.list(layout.checkpoints_prefix(self.run_id, shard_id)):
+            named = layout.checkpoint_of(key)
+            body = self._store.get(key) if named and named.epoch < before_epoch else None
+            if body is not None:
+                checkpoints.append(self._files.decode_checkpoint(body))
+        progress = fold(checkpoints)
+        recorded = {attempt.epoch: attempt for attempt in progress.attempts}
+        attempts = (
+            self._attempt(shard_id, epoch, recorded.get(epoch)) for epoch in range(1, before_epoch)
+        )
+        return replace(progress, attempts=tuple(a for a in attempts if a is not None))
+
+    def checkpointed_rows(self) -> dict[int, int]:
+        """Rows finished in checkpoints, by shard: for a person to look at, may count twice."""
+        rows: dict[int, int] = {}
+        for key in self._store.list(layout.checkpoints_prefix(self.run_id)):
+            body = self._store.get(key)
+            if body is not None:
+                point = self._files.decode_checkpoint(body)
+                rows[point.shard_id] = rows.get(point.shard_id, 0) + len(point.finished)
+        return rows
+
+    def publish(self, shard_id: int, part: bytes) -> bool:
+        """True when this copy is the one that counts."""
+        return self._store.create(layout.part_key(self.run_id, shard_id), part)
+
+    def project_manifest(self, shard_id: int, manifest: bytes) -> None:
+        """Copy a published part's manifest to where people look for it."""
+        self._store.put(layout.shard_manifest_key(self.run_id, shard_id), manifest)
+
+    def published(self) -> set[int]:
+        return {
+            shard_id
+            for key in self.data_keys()
+            if (shard_id := layout.shard_of_part(key)) is not None
+        }
+
+    def data_keys(self) -> Sequence[str]:
+        return self._store.list(layout.parts_prefix(self.run_id))
+
+    def part(self, shard_id: int) -> bytes | None:
+        return self._store.get(layout.part_key(self.run_id, shard_id))
+
+    def manifest_of_part(self, body: bytes) -> Json | None:
+        manifest = self._files.manifest_of_part(body)
+        return None if manifest is None else json.loads(manifest)
+
+    def projected_manifest(self, shard_id: int) -> Json | None:
+        return self._json(layout.shard_manifest_key(self.run_id, shard_id))
+
+    def shard_manifests(self, shard_ids: Collection[int]) -> list[Json]:
+        """The manifests of published shards; a projection that is missing is made again."""
+        return [found for shard in sorted(shard_ids) if (found := self._manifest(shard))]
+
+    def run_manifest(self) -> Json | None:
+        return self._json(layout.run_manifest_key(self.run_id))
+
+    def finish(self, manifest: Json) -> bool:
+        """True when this call completed the run."""
+        return self._store.create(layout.run_manifest_key(self.run_id), _dump(manifest))
+
+    def _manifest(self, shard_id: int) -> Json | None:
+        found = self.projected_manifest(shard_id)
+        if found is None and (part := self.part(shard_id)) is not None:
+            found = self.manifest_of_part(part)
+            if found is not None:
+                self.project_manifest(shard_id, _dump(found))
+        return found
+
+    def _attempt(self, shard_id: int, epoch: int, recorded: Attempt | None) -> Attempt | None:
+        lease = self.lease(shard_id, epoch)
+        if lease is None or (recorded is not None and recorded.end == "drained"):
+            return recorded
+        session = self.session(lease.worker_id)
+        attempt = recorded or Attempt(
+            worker_id=lease.worker_id,
+            epoch=epoch,
+            node=session.node if session else Node(),
+            price=session.price if session else UNKNOWN_PRICE,
+            started_at=lease.claimed_at,
+            ended_at=session.beat_at if session else lease.claimed_at,
+            end="lost",
+        )
+        account = session.shards.get(shard_id, ShardAccount(epoch)) if session else None
+        if account is None or account.epoch != epoch:
+            return attempt
+        return lost_since(attempt, account.decoded, account.useful_micros)
+
+    def _json(self, key: str) -> Json | None:
+        body = self._store.get(key)
+        return None if body is None else json.loads(body)
+
+
+def _dump(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+
+def runs_in(store: ObjectStore, job_name: str) -> list[str]:
+    """The runs under an output whose names begin with the job's, sorted."""
+    keys = store.list(layout.run_prefix(job_name).rstrip("/"))
+    return sorted({run for key in keys if (run := layout.run_of(key))})

@@ -1,0 +1,66 @@
+"""Workers as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+_DRAIN_SECONDS = 60.0
+
+
+class LocalPool:
+    """Implements `WorkerPool`. `arguments` follow `spotmill worker`.
+
+    A worker is its own process group: Ctrl-C reaches the supervisor alone, which asks for drains.
+    Workers outlive a supervisor that is killed; the next one finds what they did in the store.
+    """
+
+    def __init__(self, arguments: Sequence[str], wanted: int) -> None:
+        self._command = [sys.executable, "-m", "pipeline.cli", "worker", *arguments]
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        cores = os.cpu_count() or 1
+        # Engines that all take every core slow each other down.
+        self._environment = {"OMP_NUM_THREADS": str(max(1, cores // wanted)), **os.environ}
+
+    def start(self) -> str:
+        # A worker's stdout is for its own report; the supervisor's is for one JSON document.
+        process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            env=self._environment,
+            start_new_session=True,
+        )
+        name = f"process {process.pid}"
+        self._processes[name] = process
+        return name
+
+    def ended(self) -> Mapping[str, str | None]:
+        over = {name: p.returncode for name, p in self._processes.items() if p.poll() is not None}
+        for name in over:
+            del self._processes[name]
+        return {name: _in_words(code) for name, code in over.items()}
+
+    def running(self) -> int:
+        return sum(process.poll() is None for process in self._processes.values())
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(_DRAIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _in_words(code: int | None) -> str | None:
+    if not code:
+        return None
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -1,0 +1,69 @@
+"""A worker's seconds: each in one bucket, the useful ones shared out to the shards they served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipeline.core.money import MICROS_PER_SECOND, Bucket, Buckets, share_out
+from pipeline.core.rows import EngineMetrics, TokenCounts
+from pipeline.held import HeldShard
+
+
+class Timesheet:
+    """Told in which bucket time passes; `settle` says to which shards. Starts at `now`."""
+
+    def __init__(self, now: float, boot_micros: int) -> None:
+        self.buckets = Buckets(boot=boot_micros)
+        self.decoded = 0
+        self._mark = now
+        self._unshared_useful = 0
+        self._decoded_of: dict[tuple[int, int], int] = {}
+        self._metrics = EngineMetrics()
+
+    def pass_to(self, now: float, bucket: Bucket, shard: HeldShard | None = None) -> None:
+        """Put the time since the last call into `bucket`, charged to `shard` if it is overhead."""
+        micros = round((now - self._mark) * MICROS_PER_SECOND)
+        # Moved by whole microseconds, so that what rounding leaves is counted next time.
+        self._mark += micros / MICROS_PER_SECOND
+        self.buckets = self.buckets.plus(bucket, micros)
+        if bucket == "useful":
+            self._unshared_useful += micros
+        elif shard is not None:
+            shard.buckets = shard.buckets.plus(bucket, micros)
+
+    def settle(
+        self, held: Mapping[int, HeldShard], tokens: Mapping[str, tuple[int, ...]], m: EngineMetrics
+    ) -> dict[int, int]:
+        """Share useful time and draft tokens since the last settling by the tokens decoded in it.
+
+        Returns what each held shard's attempt has decoded so far. Time in which nothing was
+        decoded yet (prefill) is shared equally.
+        """
+        decoded = {shard_id: shard.decoded(tokens) for shard_id, shard in held.items()}
+        busy = [s for s, shard in held.items() if shard.running or self._gain(shard, decoded[s])]
+        weights = {s: self._gain(held[s], decoded[s]) for s in busy}
+        proposed = share_out(m.draft_proposed - self._metrics.draft_proposed, weights)
+        accepted = share_out(m.draft_accepted - self._metrics.draft_accepted, weights)
+        useful = share_out(self._unshared_useful, weights)
+        for s in weights:
+            shard = held[s]
+            shard.buckets = shard.buckets.plus("useful", useful[s])
+            shard.tokens += TokenCounts(draft_proposed=proposed[s], draft_accepted=accepted[s])
+            self.decoded += weights[s]
+            self._decoded_of[shard.shard.id, shard.lease.epoch] = decoded[s]
+        if weights:
+            self._unshared_useful = 0
+            self._metrics = m
+        return decoded
+
+    def write_off(self, useful_micros: int) -> None:
+        """Useful time of a shard that somebody else finished: it was wasted after all."""
+        self.buckets = replace(
+            self.buckets,
+            useful=self.buckets.useful - useful_micros,
+            wasted=self.buckets.wasted + useful_micros,
+        )
+
+    def _gain(self, shard: HeldShard, decoded: int) -> int:
+        return max(0, decoded - self._decoded_of.get((shard.shard.id, shard.lease.epoch), 0))

