@@ -12,7 +12,6 @@ from prefect.states import Completed, Failed
 from pipeline import wiring
 from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import WorkerPool
-from pipeline.pools.local import LocalPool
 from pipeline.pools.prefect import DeploymentPool
 from pipeline.spot.signals import NoNotice
 
@@ -45,9 +44,9 @@ def generate(
 
 
 def _pool(here: wiring.JobAtHand, deployment: str | None, wanted: int) -> WorkerPool:
-    arguments = {"job": here.uri, "run_id": here.run_id, "date": here.date}
     if deployment is None:
-        return LocalPool([here.uri, "--run-id", here.run_id, "--date", here.date], wanted)
+        return wiring.local_pool(here, wanted)
+    arguments = {"job": here.uri, "run_id": here.run_id, "date": here.date}
     context = FlowRunContext.get()
     supervisor = context.flow_run.id if context and context.flow_run else here.run_id
     return DeploymentPool(deployment, arguments, key=f"{supervisor}")

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,6 @@ from rich.table import Table
 from pipeline import wiring
 from pipeline.core.errors import SpotmillError
 from pipeline.job import JobSpec
-from pipeline.pools.local import LocalPool
 from pipeline.spot.signals import SignalNotice
 
 Json = dict[str, Any]
@@ -104,19 +103,19 @@ def resume(
 
 def _run(here: wiring.JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
     wiring.check_engine(here.job)
-    supervise: Callable[..., Json] = _without_prefect if no_prefect else _with_prefect
-    manifest = supervise(here, workers or here.job.fleet.workers)
+    made = wiring.plan(here)
+    manifest = here.ledger.run_manifest()
+    if manifest is None:
+        wiring.check_inputs(here, made)
+        wanted = workers or here.job.fleet.workers
+        if no_prefect:
+            notice = SignalNotice().install()
+            wiring.supervise(here, made, wiring.local_pool(here, wanted), notice, wanted)
+            manifest = wiring.close_books(here, made)
+        else:
+            manifest = _with_prefect(here, wanted)
     _show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
     return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
-
-
-def _without_prefect(here: wiring.JobAtHand, workers: int) -> Json:
-    made = wiring.plan(here)
-    wiring.check_inputs(here, made)
-    arguments = [here.uri, "--run-id", here.run_id, "--date", here.date]
-    notice = SignalNotice().install()
-    wiring.supervise(here, made, LocalPool(arguments, workers), notice, workers)
-    return wiring.close_books(here, made)
 
 
 def _with_prefect(here: wiring.JobAtHand, workers: int) -> Json:

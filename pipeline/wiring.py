@@ -32,10 +32,12 @@ from pipeline.dataset.planning import input_fingerprint, plan_job
 from pipeline.dataset.source import ParquetSource
 from pipeline.engines.limits import local_model_config, refuse_unsound
 from pipeline.engines.model_files import local_model
+from pipeline.engines.preload import cpu_environment
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import device_at_hand, load_vllm
 from pipeline.job import JobSpec, fingerprint, parse_job
 from pipeline.ledger import Ledger, runs_in
+from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import (
     FleetSettings,
@@ -164,6 +166,12 @@ def supervise(
 ) -> None:
     settings = FleetSettings(workers=workers, budget_usd=here.job.cost.budget_usd)
     Supervisor(here.ledger, plan.shards, pool, SystemClock(), notice, settings).run()
+
+
+def local_pool(here: JobAtHand, workers: int) -> LocalPool:
+    """Workers of this run as processes of this machine, sharing its cores."""
+    arguments = [here.uri, "--run-id", here.run_id, "--date", here.date]
+    return LocalPool(arguments, cpu_environment(workers) if device_at_hand() == "cpu" else {})
 
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ log = logging.getLogger("spotmill.engine")
 _QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -47,6 +48,8 @@ def load_vllm(model: ModelSpec, device: Device) -> VllmEngine:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     if Path(model.id).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # vLLM 0.32's own use of a name that torch 2.13 deprecates; nobody here can act on it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\..*")
     try:
         from vllm import LLM
 
@@ -103,7 +106,10 @@ class VllmEngine:
     def submit(self, request: Request) -> None:
         from vllm.exceptions import VLLMValidationError
 
-        prompt = {"prompt_token_ids": [*request.prompt_token_ids, *request.saved]}
+        prompt = {
+            "type": "token",
+            "prompt_token_ids": [*request.prompt_token_ids, *request.saved],
+        }
         try:
             self._engine.add_request(request.id, prompt, _sampling_params(request))
         except (VLLMValidationError, ValueError) as problem:
@@ -175,6 +181,7 @@ def _arguments(model: ModelSpec) -> dict[str, Any]:
         "max_model_len": model.max_model_len,
         "load_format": "safetensors",
         "disable_log_stats": False,
+        "use_tqdm_on_load": False,
         "seed": 0,
     }
     if model.quantization not in ("auto", "none"):

@@ -12,18 +12,17 @@ _DRAIN_SECONDS = 60.0
 
 
 class LocalPool:
-    """Implements `WorkerPool`. `arguments` follow `spotmill worker`.
+    """Implements `WorkerPool`. `arguments` follow `spotmill worker`, and
+    `environment` is added to this process's own.
 
     A worker is its own process group: Ctrl-C reaches the supervisor alone, which asks for drains.
     Workers outlive a supervisor that is killed; the next one finds what they did in the store.
     """
 
-    def __init__(self, arguments: Sequence[str], wanted: int) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command = [sys.executable, "-m", "pipeline.cli", "worker", *arguments]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        cores = os.cpu_count() or 1
-        # Engines that all take every core slow each other down.
-        self._environment = {"OMP_NUM_THREADS": str(max(1, cores // wanted)), **os.environ}
+        self._environment = {**os.environ, **environment}
 
     def start(self) -> str:
         # A worker's stdout is for its own report; the supervisor's is for one JSON document.

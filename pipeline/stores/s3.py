@@ -39,7 +39,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._options = options
         self._lock = threading.Lock()
-        self._connected: tuple[int, S3FileSystem] | None = None
+        self._by_process: dict[int, S3FileSystem] = {}
 
     def get(self, key: str) -> bytes | None:
         place = self._place(key)
@@ -132,12 +132,16 @@ class S3Store:
         return answer
 
     def _s3(self) -> S3FileSystem:
-        """s3fs runs its requests on a thread of its own, which a fork leaves behind."""
+        """s3fs runs its requests on a thread of its own, which a fork leaves behind.
+
+        The parent's instance is kept all the same: to drop it in a child takes its connections out
+        of the epoll set that the two share, and the parent then waits for answers in vain.
+        """
         with self._lock:
             process = os.getpid()
-            if self._connected is None or self._connected[0] != process:
-                self._connected = (process, s3fs_filesystem(self._options))
-            return self._connected[1]
+            if process not in self._by_process:
+                self._by_process[process] = s3fs_filesystem(self._options)
+            return self._by_process[process]
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
@@ -150,6 +154,7 @@ class S3Store:
             raise explained from error
 
     def _where(self, key: str) -> str:
-        url = self._connected[1].endpoint_url if self._connected else None
+        connected = self._by_process.get(os.getpid())
+        url = connected.endpoint_url if connected else None
         at = f" at {urlsplit(url).netloc.rpartition('@')[2]}" if url else ""
         return f"s3://{self._bucket}/{key}{at}"

@@ -1,0 +1,74 @@
+# `make run` and `make test` are all a newcomer needs. Everything is installed into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/cpu.lock
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# Starting Python without bytecode takes two to four times as long, and some shells switch it off.
+unexport PYTHONDONTWRITEBYTECODE
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export HF_HUB_OFFLINE := 1
+
+# $(call timed,what it does,commands)
+timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
+
+.PHONY: help setup run test lint types unit bench models lock clean
+
+help:
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(VENV)/.installed ## install everything pinned in requirements/cpu.lock into .venv
+
+# Torch first and alone: its own index is only asked for torch, and only if no other has it.
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	$(call timed,create .venv,test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
+	$(call timed,install torch,torch=$$(grep '^torch==' $(LOCK)); \
+		$(BIN)/pip install --quiet --no-deps "$$torch" 2>/dev/null || \
+		$(BIN)/pip install --quiet --no-deps "$$torch" --extra-index-url $(TORCH_INDEX))
+	$(call timed,install the other pinned packages (a few minutes),\
+		$(BIN)/pip install --quiet --no-deps -r $(LOCK))
+	$(call timed,install spotmill itself,$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .)
+	@touch $@
+
+run: setup ## run the sample job: 384 tickets through a tiny quantized model, on this machine
+	$(call timed,spotmill run sample_data/job.yaml,\
+		SPOTMILL_INSTANCE_TYPE=laptop SPOTMILL_INSTANCE_LIFECYCLE=on-demand \
+		$(BIN)/spotmill run sample_data/job.yaml)
+	@echo "completions: out/data/   bills and facts: out/runs/"
+
+test: setup lint types unit ## run every linter, type check and test
+
+lint: setup
+	$(call timed,ruff,$(BIN)/ruff format --check . && $(BIN)/ruff check .)
+	$(call timed,import-linter,$(BIN)/lint-imports --no-cache)
+
+types: setup
+	$(call timed,mypy,$(BIN)/mypy)
+
+unit: setup
+	$(call timed,pytest,$(BIN)/pytest)
+
+bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
+	$(call timed,benchmarks,$(BIN)/python -m benchmarks)
+
+models: setup ## train the sample models again (15 minutes on two cores)
+	$(call timed,train,$(BIN)/python sample_data/train_models.py --out sample_data/models)
+
+lock: ## flatten the dependencies anew into requirements/cpu.lock
+	$(call timed,uv,$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv)
+	$(call timed,compile,torch_from="--extra-index-url $(TORCH_INDEX)"; \
+		if [ -n "$${PIP_FIND_LINKS:-}" ]; then torch_from="--find-links $$PIP_FIND_LINKS"; fi; \
+		build/uv/bin/uv pip compile --quiet requirements/cpu.in \
+		--override requirements/overrides.txt --python-version 3.11 \
+		--index-strategy unsafe-best-match $$torch_from \
+		--no-emit-find-links --no-emit-index-url --no-annotate --no-header \
+		--no-emit-package spotmill -o $(LOCK))
+
+clean: ## remove what runs and tools left, but not .venv
+	rm -rf out build .pytest_cache .mypy_cache .ruff_cache .hypothesis
