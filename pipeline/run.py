@@ -141,8 +141,14 @@ def _raise_fatal(sessions: Iterable[Session]) -> None:
 def _hold_budget(sessions: Mapping[str, Session], budget: Decimal | None) -> None:
     if budget is None:
         return
-    bills = [session.bill.usd for session in sessions.values()]
-    spent = sum((bill for bill in bills if bill is not None), Decimal(0))
+    spent = sum_of(session.bill.usd for session in sessions.values())
+    if spent is None:
+        raise WorkersFailed(
+            "the budget cannot be held: a worker's price is unknown",
+            where="cost.budget_usd",
+            why="its machine's type or lifecycle is not in the price book, or nobody named them",
+            hint="complete cost.prices, and set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on workers",
+        )
     if spent >= budget:
         raise BudgetReached(
             f"the budget of {budget} USD is reached: {spent:.6f} spent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import secrets
@@ -52,6 +53,8 @@ from pipeline.stores import StoreOptions, open_store
 from pipeline.stores.options import endpoint_for
 from pipeline.verify import problems
 from pipeline.worker import Worker, WorkerSettings
+
+log = logging.getLogger("spotmill")
 
 SCRIPTED = "scripted://"
 _BACKGROUND_THREADS = 4
@@ -164,6 +167,10 @@ def check_inputs(here: JobAtHand, plan: Plan) -> None:
 def supervise(
     here: JobAtHand, plan: Plan, pool: WorkerPool, notice: InterruptionNotice, workers: int
 ) -> None:
+    fleet = here.job.fleet
+    for name, value in (("deadline", fleet.deadline), ("on_demand_pool", fleet.on_demand_pool)):
+        if value is not None:
+            log.warning("fleet.%s is read, but nothing acts on it yet", name)
     settings = FleetSettings(workers=workers, budget_usd=here.job.cost.budget_usd)
     Supervisor(here.ledger, plan.shards, pool, SystemClock(), notice, settings).run()
 

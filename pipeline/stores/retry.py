@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +25,17 @@ logger = logging.getLogger(__name__)
 class RetryPolicy:
     """How long to go on, how long to wait in between, and with whose clock; tenacity's values.
 
-    The default gives a store a minute, waiting a random time below 0.2, 0.4, ... 10 seconds, so
-    that many workers do not come back at once.
+    The default gives a store a minute (or `SPOTMILL_STORE_SECONDS`), waiting a random time below
+    0.2, 0.4, ... 10 seconds, so that many workers do not come back at once.
     """
 
-    stop: StopBaseT = field(default_factory=lambda: stop_before_delay(60))
+    stop: StopBaseT = field(default_factory=lambda: stop_before_delay(_patience_seconds()))
     wait: WaitBaseT = field(default_factory=lambda: wait_random_exponential(multiplier=0.2, max=10))
     sleep: Callable[[float], None] = time.sleep
+
+
+def _patience_seconds() -> float:
+    return float(os.environ.get("SPOTMILL_STORE_SECONDS", "60"))
 
 
 class RetryingStore:
