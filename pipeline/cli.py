@@ -51,11 +51,12 @@ def main() -> None:
     except typer._click.exceptions.ClickException as problem:
         problem.show()
         code = problem.exit_code
-    finally:
+    if "vllm" in sys.modules:
+        # An engine's teardown takes seconds and has nothing left to save.
         sys.stdout.flush()
         sys.stderr.flush()
-    # An engine's teardown takes seconds and has nothing left to save.
-    os._exit(code)
+        os._exit(code)
+    sys.exit(code)
 
 
 @app.command()
