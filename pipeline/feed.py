@@ -58,7 +58,12 @@ class Feed:
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
 
     def drop(self, shard: HeldShard) -> None:
-        """Forget a shard that is somebody else's by now; what it cost here was wasted."""
+        """Forget a shard that is somebody else's by now; what it cost here was wasted.
+
+        Two errands may find that out, one after the other: the second has nothing left to do.
+        """
+        if self.held.get(shard.shard.id) is not shard:
+            return
         self.settle()
         self._sheet.write_off(shard.buckets.useful)
         self.abort(shard)

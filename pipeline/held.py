@@ -55,6 +55,7 @@ class HeldShard:
     saving: tuple[FinishedRow, ...] | None = None
     preparing: bool = False
     publishing: bool = False
+    publish_in_doubt: bool = False
 
     def __post_init__(self) -> None:
         self.finished = dict(self.before.finished)

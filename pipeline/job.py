@@ -34,7 +34,7 @@ STANDARD_TAGS = ("Project", "Team", "Environment", "ModelID")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InputSpec(_Section):
@@ -150,7 +150,7 @@ class FleetSpec(_Section):
     workers: int = Field(1, ge=1)
     pool: str | None = None
     on_demand_pool: str | None = None
-    deadline: str | None = Field(None, pattern=r"^\d{2}:\d{2}$")
+    deadline: str | None = Field(None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     lease_seconds: float = Field(30.0, gt=0.0)
 
 
@@ -191,6 +191,10 @@ class JobSpec(_Section):
         """Changes when the rows or their answers could: not with fleet, cost, tags or chunks."""
         decisive = self.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
         decisive["input"].pop("uri")
+        model = decisive["model"]
+        model["id"] = _without_folder(model["id"])
+        if model["speculative"]["model"] is not None:
+            model["speculative"]["model"] = _without_folder(model["speculative"]["model"])
         return fingerprint(decisive)
 
 
@@ -268,17 +272,27 @@ def _resolved(job: JobSpec, source: str, date: str) -> JobSpec:
 
 def _resolver(source: str) -> Callable[[str], str]:
     if re.match(r"^[a-z0-9+]+://", source) and not source.startswith("file://"):
-        folder = source.rsplit("/", 1)[0]
-        return lambda uri: uri if "://" in uri or uri.startswith("/") else f"{folder}/{uri}"
+        scheme, _, place = source.partition("://")
+        folder = posixpath.dirname(place)
+
+        def beside(uri: str) -> str:
+            if "://" in uri or uri.startswith("/"):
+                return uri
+            return f"{scheme}://{_normal(posixpath.join(folder, uri))}"
+
+        return beside
     here = Path(source.removeprefix("file://")).resolve().parent
 
     def absolute(uri: str) -> str:
         if "://" in uri or uri.startswith("/"):
             return uri
-        trailing = "/" if uri.endswith("/") else ""
-        return posixpath.normpath((here / uri).as_posix()) + trailing
+        return _normal(posixpath.join(here.as_posix(), uri))
 
     return absolute
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(path) + ("/" if path.endswith("/") else "")
 
 
 def _without_folder(model: str) -> str:

@@ -132,6 +132,15 @@ class Ledger:
         """True when this copy is the one that counts."""
         return self._store.create(layout.part_key(self.run_id, shard_id), part)
 
+    def published_by(self, shard_id: int) -> tuple[str, int] | None:
+        """Worker and epoch of the copy that counts."""
+        part = self.part(shard_id)
+        manifest = None if part is None else self.manifest_of_part(part)
+        if manifest is None:
+            return None
+        last = manifest["attempts"][-1]
+        return last["worker_id"], last["epoch"]
+
     def project_manifest(self, shard_id: int, manifest: bytes) -> None:
         """Copy a published part's manifest to where people look for it."""
         self._store.put(layout.shard_manifest_key(self.run_id, shard_id), manifest)

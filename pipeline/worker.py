@@ -272,23 +272,27 @@ class Worker:
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
             document = shard_manifest(self._provenance, shard.shard, uri, rows, attempts)
             manifest = json.dumps(document, ensure_ascii=False).encode()
-            won = self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest))
-            if won:
+            if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
                 self._ledger.project_manifest(shard_id, manifest)
-            return won
+                return True
+            # An earlier try may have been applied, its answer lost: then that copy counts, and
+            # whoever needs its manifest projects it.
+            owner = (shard.lease.worker_id, shard.lease.epoch)
+            return shard.publish_in_doubt and self._ledger.published_by(shard_id) == owner
 
         def published(won: bool) -> None:
             self._store_answered = self._clock.now()
             if won:
                 self._published += 1
-                del feed.held[shard_id]
+                # It may have been dropped while this was on its way: published all the same.
+                feed.held.pop(shard_id, None)
                 log.info("published shard %05d: %d rows", shard_id, shard.rows.rows)
             else:
                 feed.drop(shard)
                 log.warning("shard %05d was published by another worker", shard_id)
 
         def failed(problem: Exception) -> None:
-            shard.publishing = False
+            shard.publishing, shard.publish_in_doubt = False, True
             self._bear(problem)
 
         self._errands.send(publish, published, failed)

@@ -29,7 +29,9 @@ class LinedYaml:
             mark = getattr(problem, "problem_mark", None)
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
             raise JobInvalid(
-                "not valid YAML", where=source + place, why=getattr(problem, "problem", "") or ""
+                "not valid YAML",
+                where=source + place,
+                why=getattr(problem, "problem", "") or getattr(problem, "reason", "") or "",
             ) from problem
         if not isinstance(data, dict):
             raise JobInvalid(
@@ -38,7 +40,7 @@ class LinedYaml:
                 hint="see sample_data/job.yaml for an example",
             )
         lines: dict[Path, int] = {}
-        _walk(root, (), lines, source)
+        _walk(root, (), lines, source, set())
         return LinedYaml(data, lines)
 
     def line_of(self, path: Path) -> int:
@@ -57,7 +59,13 @@ def closest(word: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
-def _walk(node: yaml.Node | None, path: Path, lines: dict[Path, int], source: str) -> None:
+def _walk(
+    node: yaml.Node | None, path: Path, lines: dict[Path, int], source: str, seen: set[int]
+) -> None:
+    # An alias is the anchor's own node: what it holds is walked once, where it is written.
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*path, str(key.value))
@@ -68,9 +76,9 @@ def _walk(node: yaml.Node | None, path: Path, lines: dict[Path, int], source: st
                     why=f"first on line {lines[here]}",
                 )
             lines[here] = key.start_mark.line + 1
-            _walk(value, here, lines, source)
+            _walk(value, here, lines, source, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             here = (*path, index)
             lines[here] = value.start_mark.line + 1
-            _walk(value, here, lines, source)
+            _walk(value, here, lines, source, seen)

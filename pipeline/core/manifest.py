@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, TypeAlias
 
@@ -30,6 +30,8 @@ from pipeline.core.shards import Shard
 SCHEMA_VERSION = 1
 FOOTER_KEY = "spotmill.manifest"
 CURRENCY = "USD"
+ENDED = frozenset({"ended", "failed"})
+"""States in which a session's own account is complete."""
 
 Json: TypeAlias = dict[str, Any]
 
@@ -167,8 +169,13 @@ def run_manifest(
     """
     _check_counts(planned, manifests)
     charged, charged_micros = _charges(manifests)
+    bills = [_proved(bill, charged_micros.get(bill.worker_id, Buckets())) for bill in bills]
     unallocated = [
-        _unallocated(bill, charged.get(bill.worker_id), charged_micros.get(bill.worker_id))
+        _unallocated(
+            bill,
+            charged.get(bill.worker_id, Decimal(0)),
+            charged_micros.get(bill.worker_id, Buckets()),
+        )
         for bill in bills
     ]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
@@ -255,8 +262,21 @@ def _charges(
     return usd, micros
 
 
-def _unallocated(bill: SessionBill, charged: Decimal | None, spent: Buckets | None) -> Json:
-    spent = spent or Buckets()
+def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
+    """A worker that died lived at least as long as its checkpoints, which shards are charged by,
+    prove: its last beat may be older. One that ended said itself how long it lived."""
+    if bill.state in ENDED:
+        return bill
+    lived = bill.buckets
+    decoding = max(lived.useful + lived.wasted, charged.useful + charged.wasted)
+    useful = max(lived.useful, charged.useful)
+    proved = replace(
+        lived, useful=useful, wasted=decoding - useful, idle=max(lived.idle, charged.idle)
+    )
+    return replace(bill, buckets=proved)
+
+
+def _unallocated(bill: SessionBill, charged: Decimal, spent: Buckets) -> Json:
     over = spent.total - bill.buckets.total
     if over > 0:
         raise BooksUnbalanced(
@@ -267,7 +287,7 @@ def _unallocated(bill: SessionBill, charged: Decimal | None, spent: Buckets | No
     # A dead worker's last interval was useful work to it, but nobody published it.
     lost = Buckets(wasted=left.useful + left.wasted)
     rest = Buckets(boot=left.boot, load=left.load, idle=left.idle, drain=left.drain)
-    cost = None if bill.usd is None else bill.usd - (charged or Decimal(0))
+    cost = None if bill.usd is None else bill.usd - charged
     return {
         "worker_id": bill.worker_id,
         "seconds": (rest + lost).seconds(),

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.core.manifest import SessionBill
+from pipeline.core.manifest import ENDED, SessionBill
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
 
 State = Literal["load", "work", "drain", "ended", "failed"]
-OVER: frozenset[State] = frozenset({"ended", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Session:
 
     @property
     def over(self) -> bool:
-        return self.state in OVER
+        return self.state in ENDED
 
     @property
     def bill(self) -> SessionBill:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -23,13 +26,19 @@ OUTPUT_SCHEMA = pa.schema(
     ]
 )
 _ROW = "__spotmill_row"
+# DuckDB reads these words as functions when no column is called so.
+_FICKLE_WORDS = frozenset(
+    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """`read` are fetched from the input, `carried` (among them) go through to the output."""
+    """`read` are fetched from the input: among them what `where` asks for, and what is `carried`
+    through to the output."""
 
     read: tuple[str, ...]
+    asked: tuple[str, ...]
     carried: pa.Schema
 
 
@@ -62,13 +71,15 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
             hint="list the columns to carry in input.columns, without it",
         )
     check_prompt_type(job.input, schema, uri)
+    read = list(dict.fromkeys([*carried, *(n for names in needed.values() for n in names)]))
+    asked: list[str] = []
     if job.input.where is not None:
-        # The condition may name any column, so all of them are read.
-        matching_rows(schema.empty_table(), job.input.where)
-        read = schema.names
-    else:
-        read = list(dict.fromkeys([*carried, *(n for names in needed.values() for n in names)]))
-    return Columns(tuple(read), pa.schema([schema.field(name) for name in carried]))
+        asked = columns_of(job.input.where, schema)
+        matching_rows(schema.empty_table().select(asked), job.input.where)
+        read = list(dict.fromkeys([*read, *asked]))
+    # A table without any column would have lost its number of rows.
+    read = read or schema.names[:1]
+    return Columns(tuple(read), tuple(asked), pa.schema([schema.field(n) for n in carried]))
 
 
 def check_same(schema: pa.Schema, columns: Columns, first: pa.Schema, uri: str) -> None:
@@ -86,23 +97,73 @@ def check_same(schema: pa.Schema, columns: Columns, first: pa.Schema, uri: str) 
             )
 
 
+def columns_of(where: str, schema: pa.Schema) -> list[str]:
+    """The dataset's columns that an SQL condition reads. Raises `JobInvalid`.
+
+    Functions that answer differently another time are refused: a successor reads the shard again,
+    and a row's index must mean the same row.
+    """
+    if not where.strip():
+        raise _unworkable("it is empty")
+    with duckdb.connect(config={"enable_external_access": "false"}) as database:
+        [[text]] = database.execute(
+            "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
+        ).fetchall()
+        tree = json.loads(text)
+        if tree["error"]:
+            raise _unworkable(tree.get("error_message", ""))
+        fickle = {
+            name
+            for (name,) in database.execute(
+                "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability <> "
+                "'CONSISTENT'"
+            ).fetchall()
+        }
+    named: set[str] = set()
+    whole = False
+    for node in _nodes(tree["statements"]):
+        if node.get("class") == "FUNCTION" and node["function_name"].lower() in fickle:
+            raise _unworkable(f"{node['function_name']}() answers differently every time")
+        if node.get("sample"):
+            raise _unworkable("a sample is another one every time")
+        if node.get("class") == "COLUMN_REF":
+            named.update(name.lower() for name in node["column_names"])
+        whole = whole or node.get("class") == "STAR" or node.get("type") == "BASE_TABLE"
+    if named & _FICKLE_WORDS - {name.lower() for name in schema.names}:
+        raise _unworkable("the present time is another one every time")
+    return [name for name in schema.names if whole or name.lower() in named]
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for branch in tree:
+            yield from _nodes(branch)
+
+
+def _unworkable(why: str) -> JobInvalid:
+    return JobInvalid(
+        "the condition does not work on this dataset",
+        where="input.where",
+        why=why,
+        hint="write it as after WHERE in SQL, for example \"lang = 'en'\"",
+    )
+
+
 def matching_rows(table: pa.Table, where: str) -> pa.Array:
     """Indices of the rows for which the SQL condition is true, ascending."""
     numbered = table.append_column(_ROW, pa.array(range(len(table)), pa.int64()))
     # The condition is only ever a filter over this table: no files, no network, no extensions.
     with duckdb.connect(config={"enable_external_access": "false"}) as database:
-        database.register("rows_of_shard", numbered)
         try:
+            database.register("rows_of_shard", numbered)
             found = database.sql(
-                f'SELECT "{_ROW}" FROM rows_of_shard WHERE ({where}) ORDER BY 1'  # noqa: S608
+                f'SELECT "{_ROW}" FROM rows_of_shard WHERE (\n{where}\n) ORDER BY 1'  # noqa: S608
             ).to_arrow_table()
         except duckdb.Error as problem:
-            raise JobInvalid(
-                "the condition does not work on this dataset",
-                where="input.where",
-                why=str(problem).splitlines()[0],
-                hint="write it as after WHERE in SQL, for example \"lang = 'en'\"",
-            ) from problem
+            raise _unworkable(str(problem).splitlines()[0]) from problem
     return found.column(0).combine_chunks()
 
 

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.core.errors import InputChanged, InputInvalid, StoreUnavailable
+from pipeline.core.errors import InputChanged, InputInvalid, SpotmillError, StoreUnavailable
 from pipeline.core.shards import InputFile, RowGroup, Shard
 from pipeline.stores.options import StoreOptions, arrow_filesystem, s3fs_filesystem
 from pipeline.stores.reading import retrying, translated
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _CONCURRENT_FOOTERS = 16
+# pyarrow raises plain OSErrors for files that are broken or encrypted; these words tell them.
+_BROKEN = ("thrift", "Corrupt", "corrupt", "Unexpected end of stream", "ncrypt", "page header")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,22 @@ def open_parquet(uri: str, options: StoreOptions) -> pq.ParquetFile:
                 hint="write the file again, or keep it out of input.uri",
             ) from problem
         except OSError as problem:
-            raise StoreUnavailable("cannot read the file", where=uri, why=str(problem)) from problem
+            raise read_error(problem, uri) from problem
 
     return retrying(attempt)
+
+
+def read_error(problem: OSError, uri: str) -> SpotmillError:
+    """What pyarrow's complaint means: bytes that are wrong stay wrong, a store may come back."""
+    why = str(problem).splitlines()[0] if str(problem) else repr(problem)
+    if problem.errno is None and any(mark in why for mark in _BROKEN):
+        return InputInvalid(
+            "not a whole Parquet file",
+            where=uri,
+            why=why,
+            hint="write the file again, or keep it out of input.uri",
+        )
+    return StoreUnavailable("cannot read the file", where=uri, why=why)
 
 
 def _footer(file: FileVersion, options: StoreOptions) -> tuple[InputFile, pa.Schema]:

@@ -34,7 +34,8 @@ def check_template(spec: InputSpec) -> None:
     if spec.template is None:
         return
     try:
-        _environment().parse(spec.template)
+        # Compiled, not only parsed: that finds unknown filters and tests.
+        _environment().from_string(spec.template)
     except jinja2.TemplateSyntaxError as problem:
         raise JobInvalid(
             "the template is no valid Jinja",
@@ -74,10 +75,11 @@ def prompt_maker(spec: InputSpec) -> PromptMaker:
     def render(cells: Cells) -> Prompt:
         try:
             return _text_prompt(template.render(cells), "the rendered template")
-        except jinja2.TemplateError as problem:
+        except RowRejected:
+            raise
+        except Exception as problem:
+            # A template is a program over cells of any kind: it may raise anything.
             raise RowRejected(f"the template fails on this row: {problem}") from problem
-        except (TypeError, ValueError, ArithmeticError, LookupError) as problem:
-            raise RowRejected(f"the template fails on this row: {problem!r}") from problem
 
     return render
 
@@ -96,7 +98,7 @@ def _chat_prompt(value: object, column: str) -> ChatPrompt:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as problem:
+        except (ValueError, RecursionError) as problem:
             raise RowRejected(f"{column} is not JSON: {problem}") from problem
     if value is None:
         raise RowRejected(f"{column} is null")

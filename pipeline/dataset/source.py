@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
-from pipeline.core.errors import RowRejected, StoreUnavailable
+from pipeline.core.errors import InputInvalid, RowRejected
 from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.rows import FinishedRow, Prompt, Sampling
 from pipeline.core.shards import Shard
 from pipeline.dataset.columns import OUTPUT_SCHEMA, Columns, matching_rows, resolve_columns
-from pipeline.dataset.files import check_unchanged, open_parquet
+from pipeline.dataset.files import check_unchanged, open_parquet, read_error
 from pipeline.dataset.prompts import prompt_columns, prompt_maker
 from pipeline.job import JobSpec, SamplingSpec
 from pipeline.stores.options import StoreOptions
@@ -41,7 +42,8 @@ class ParquetSource:
         # Checked again, for a file rewritten while it was read gives rows of both.
         check_unchanged([shard], self._options)
         if self._job.input.where is not None:
-            table = table.take(matching_rows(table, self._job.input.where))
+            asked = table.select(self._columns.asked)
+            table = table.take(matching_rows(asked, self._job.input.where))
         return ParquetShard(self._job, self._columns, table)
 
 
@@ -111,7 +113,7 @@ class ParquetShard:
         if missing:
             return f"column {missing[0]!r} is missing"
         for name in self._carried.names:
-            if not published.column(name).equals(self._table.column(name)):
+            if not _same(published.column(name), self._table.column(name)):
                 return f"column {name!r} is not the input's, row by row"
         answered = pc.xor(
             pc.is_valid(published.column("completion")), pc.is_valid(published.column("error"))
@@ -119,6 +121,11 @@ class ParquetShard:
         if not pc.all(answered, min_count=0).as_py():
             return "a row has neither, or both, of completion and error"
         return None
+
+
+def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    """Equal row by row, where not-a-number equals itself, as it does not to pyarrow."""
+    return bool(one.equals(other)) or repr(one.to_pylist()) == repr(other.to_pylist())
 
 
 def _read(shard: Shard, columns: Columns, options: StoreOptions) -> pa.Table:
@@ -139,14 +146,24 @@ def _read(shard: Shard, columns: Columns, options: StoreOptions) -> pa.Table:
                 if left == 0:
                     break
     except OSError as problem:
-        raise StoreUnavailable("cannot read the shard", where=shard.uri, why=str(problem)) from (
+        raise read_error(problem, shard.uri) from problem
+    except pa.ArrowInvalid as problem:
+        raise InputInvalid("not a whole Parquet file", where=shard.uri, why=str(problem)) from (
             problem
         )
-    return pa.Table.from_batches(batches).select(list(columns.read)).cast(schema)
+    table = pa.Table.from_batches(batches).select(list(columns.read))
+    if table.num_rows != shard.rows:
+        raise InputInvalid(f"{shard.rows} rows planned, {table.num_rows} read", where=shard.uri)
+    # Not cast without need: pyarrow cannot cast a slice of some nested types.
+    return table if table.schema.equals(schema) else table.cast(schema)
 
 
 def _overridden(spec: SamplingSpec, given: dict[str, Any]) -> Sampling:
     try:
         return SamplingSpec.model_validate(spec.model_dump() | given).core()
-    except ValueError as problem:
-        raise RowRejected(f"a sampling column is out of range: {problem}") from problem
+    except ValidationError as problem:
+        wrong = problem.errors()[0]
+        name = wrong["loc"][0]
+        raise RowRejected(
+            f"sampling column {spec.columns[str(name)]!r} for {name}: {wrong['msg']}"
+        ) from problem

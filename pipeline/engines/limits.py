@@ -37,7 +37,12 @@ def local_model_config(model: str) -> Mapping[str, Any] | None:
             why="no config.json" if Path(model).is_dir() else "no such directory",
             hint="correct model.id; a path is meant from the job file's folder",
         )
-    loaded: Mapping[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    try:
+        loaded: Mapping[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise EngineRefused(
+            "the model's config.json is not JSON", where=str(config), why=str(problem)
+        ) from problem
     return loaded
 
 

@@ -49,10 +49,11 @@ class ScriptedEngine:
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         if isinstance(prompt, ChatPrompt):
-            return tuple(
-                "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages).encode()
-            )
-        return tuple(prompt.text.encode())
+            text = "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages)
+        else:
+            text = prompt.text
+        # JSON can hold halves of surrogate pairs, which plain UTF-8 refuses.
+        return tuple(text.encode("utf-8", "surrogatepass"))
 
     def submit(self, request: Request) -> None:
         length = len(request.prompt_token_ids)

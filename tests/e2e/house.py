@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.stores.options import StoreOptions, arrow_filesystem
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "sample_data"
+_PATIENCE_SECONDS = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class Said:
         return loaded
 
 
-def spotmill(*arguments: str, seconds: float = 240, **environment: str) -> Said:
+def spotmill(*arguments: str, environment: Mapping[str, str] | None = None) -> Said:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=_PATIENCE_SECONDS,
     )
     return Said(done.returncode, done.stdout, done.stderr)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,14 @@ def job(tmp_path: Path) -> Sections:
     }
 
 
-def run(sections: Sections, tmp_path: Path, *options: str, **environment: str) -> Said:
+def run(
+    sections: Sections,
+    tmp_path: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+) -> Said:
     path = job_file(tmp_path / "job.yaml", **sections)
-    return spotmill("run", str(path), "--no-prefect", *options, **environment)
+    return spotmill("run", str(path), "--no-prefect", *options, environment=environment)
 
 
 def nothing_there(path: Path) -> None:
@@ -178,7 +183,7 @@ def test_a_bucket_that_does_not_exist(job: Sections, s3_bucket: S3Bucket, tmp_pa
 def test_missing_credentials(job: Sections, s3_bucket: S3Bucket, tmp_path: Path) -> None:
     job["output"]["uri"] = f"{s3_bucket.uri}/answers/"
     nobody = dummy_environment(tmp_path) | {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    said = run(job, tmp_path, **nobody)
+    said = run(job, tmp_path, environment=nobody)
     assert said.code == 1
     assert "no credentials" in said.stderr
     assert "AWS_ACCESS_KEY_ID" in said.stderr
@@ -188,7 +193,7 @@ def test_an_endpoint_that_does_not_answer(job: Sections, tmp_path: Path) -> None
     job["output"]["uri"] = "s3://bucket/answers/"
     job["storage_options"] = {"endpoint_url": f"http://127.0.0.1:{free_port()}"}
     patience = {"SPOTMILL_STORE_SECONDS": "3"}
-    said = run(job, tmp_path, **dummy_environment(tmp_path), **patience)
+    said = run(job, tmp_path, environment=dummy_environment(tmp_path) | patience)
     assert said.code == 1
     assert "did not answer" in said.stderr
     assert "Traceback" not in said.stderr

@@ -35,7 +35,7 @@ def sample_job(tmp_path: Path, name: str = "job.yaml", **sections: Any) -> str:
 def test_the_sample_job_from_prompts_to_three_readers(tmp_path: Path) -> None:
     laptop = {"SPOTMILL_INSTANCE_TYPE": "laptop", "SPOTMILL_INSTANCE_LIFECYCLE": "on-demand"}
     job = sample_job(tmp_path)
-    said = spotmill("run", job, "--run-id", RUN, "--no-prefect", "--json", **laptop)
+    said = spotmill("run", job, "--run-id", RUN, "--no-prefect", "--json", environment=laptop)
     assert said.code == 0, said.stderr
     run = said.document
     assert (run["output"]["rows"], run["output"]["rows_error"]) == (384, 0)
@@ -45,7 +45,7 @@ def test_the_sample_job_from_prompts_to_three_readers(tmp_path: Path) -> None:
 
     # As users read it: by glob, all columns, nothing but rows under data/.
     parts = f"{tmp_path}/out/data/**/*.parquet"
-    by_duckdb = duckdb.sql(f"FROM read_parquet('{parts}', hive_partitioning=false)").pl()
+    by_duckdb = duckdb.read_parquet(parts, hive_partitioning=False).pl()
     by_polars = pl.read_parquet(parts, hive_partitioning=False)
     by_pandas = pd.read_parquet(tmp_path / f"out/data/run={RUN}", partitioning=None)
     tickets = pq.read_table(SAMPLE / "tickets")

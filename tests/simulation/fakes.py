@@ -1,0 +1,54 @@
+"""Time that passes only when somebody waits, threads that are none, and notices on order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class VirtualClock:
+    """Implements `Clock`. Seconds are given out in binary fractions, so that sums stay exact."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def timestamp(self) -> str:
+        return (_MIDNIGHT + timedelta(seconds=self.seconds)).isoformat()
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class InlineExecutor(Executor):
+    """Runs at submit. What is no `Exception`, such as a death, goes to whoever submitted."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as problem:
+            future.set_exception(problem)
+        return future
+
+
+@dataclass(slots=True)
+class NoticeAt:
+    """Implements `InterruptionNotice`: the machine goes at the `ask`-th question; None is never."""
+
+    ask: int | None = None
+    asked: int = 0
+
+    def pending(self) -> str | None:
+        self.asked += 1
+        return "spot notice" if self.ask is not None and self.asked > self.ask else None

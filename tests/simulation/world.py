@@ -1,0 +1,182 @@
+"""A whole run in one thread and one process: the same inputs make the same world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from pipeline.claims import Claimer
+from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.core.manifest import Provenance
+from pipeline.core.money import Node, NodePrice
+from pipeline.core.ports import InterruptionNotice, ObjectStore
+from pipeline.core.rows import FinishedRow, Sampling
+from pipeline.core.shards import Shard
+from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.ledger import Ledger
+from pipeline.run import finish
+from pipeline.stores.faults import FaultPlan, FaultyStore
+from pipeline.stores.memory import MemoryStore
+from pipeline.verify import problems
+from pipeline.worker import Worker, WorkerReport, WorkerSettings
+from tests.simulation.fakes import InlineExecutor, NoticeAt, VirtualClock
+from tests.simulation.memory_rows import JsonFormat, MemorySource, Row, rows_of_part
+from tests.simulation.watched import Interference, Killed, WatchedStore, undisturbed
+
+RUN = "night"
+Rows = Mapping[int, Sequence[Row]]
+Ending = WorkerReport | Killed | SpotmillError
+WrapStore = Callable[[ObjectStore], ObjectStore]
+
+EXACT = Sampling(max_tokens=10)
+RESTARTS = Sampling(max_tokens=10, temperature=0.7, seed=7)
+
+
+def small_workload(*samplings: Sampling) -> Rows:
+    """Two shards of seven and four rows, one of them bad; samplings in turn, by row."""
+    rows = {
+        shard: [
+            Row(f"shard {shard}, row {row}", samplings[row % len(samplings)]) for row in range(n)
+        ]
+        for shard, n in enumerate((7, 4))
+    }
+    rows[0][3] = Row("")
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often things happen, in rows and virtual seconds."""
+
+    chunk_rows: int = 2
+    chunk_seconds: float = 3.0
+    lease_seconds: float = 16.0
+    step_seconds: float = 1.0
+    call_seconds: float = 0.125
+    load_seconds: float = 0.5
+    window: int = 3
+
+
+@dataclass(slots=True)
+class World:
+    """`faults` go to every worker's store, and `wrap_store` goes around them."""
+
+    rows: Rows
+    pace: Pace = field(default_factory=Pace)
+    faults: FaultPlan | None = None
+    wrap_store: WrapStore = lambda store: store
+    price: NodePrice = NodePrice(Decimal("1.29"), "made up", Decimal("3.9"))
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    memory: MemoryStore = field(default_factory=MemoryStore)
+    started: int = 0
+    calls: int = 0
+
+    @property
+    def source(self) -> MemorySource:
+        return MemorySource(self.rows)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        return self.source.plan()
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.memory, RUN, JsonFormat())
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(RUN, "sha256:0", {"id": "scripted"}, {"Project": "test"})
+
+    def work(
+        self, interfere: Interference = undisturbed, notice: InterruptionNotice | None = None
+    ) -> Ending:
+        """One worker from boot to its end, whatever that is; `calls` is its store calls."""
+        self.started += 1
+        name = f"worker-{self.started}"
+        watched = WatchedStore(self.memory, interfere, self.clock.sleep, self.pace.call_seconds)
+        store: ObjectStore = watched
+        if self.faults is not None:
+            store = FaultyStore(watched, self.faults, self.clock.sleep)
+        ledger = Ledger(self.wrap_store(store), RUN, JsonFormat())
+        settings = WorkerSettings(
+            worker_id=name,
+            output_uri="memory://answers/",
+            chunk_rows=self.pace.chunk_rows,
+            chunk_seconds=self.pace.chunk_seconds,
+            lease_seconds=self.pace.lease_seconds,
+            node=Node(instance_id=name),
+            price=self.price,
+        )
+        worker = Worker(
+            settings,
+            lambda _: self.provenance,
+            ledger,
+            Claimer(self.shards, ledger, self.source, self.clock, name, self.pace.lease_seconds),
+            self._load_engine,
+            self.clock,
+            notice or NoticeAt(),
+            InlineExecutor(),
+            boot_seconds=0.5,
+        )
+        try:
+            return worker.run()
+        except (Killed, SpotmillError) as ending:
+            return ending
+        finally:
+            self.calls = watched.calls
+
+    def _load_engine(self) -> ScriptedEngine:
+        self.clock.sleep(self.pace.load_seconds)
+        settings = ScriptedSettings(
+            window=self.pace.window, tokens=12, step_seconds=self.pace.step_seconds
+        )
+        return ScriptedEngine(settings, self.clock.sleep)
+
+    def resume(self, workers: int = 4) -> None:
+        """Successors, one after the other and undisturbed, until everything is published."""
+        for _ in range(workers):
+            if len(self.ledger.published()) == len(self.shards):
+                return
+            ending = self.work()
+            if isinstance(ending, SpotmillError) and not isinstance(ending, Interrupted):
+                raise ending
+        assert len(self.ledger.published()) == len(self.shards), "successors leave work undone"
+
+    def finish(self) -> dict[str, Any]:
+        return finish(self.ledger, self.provenance, self.shards, "earlier", self.clock)
+
+    def answers(self) -> dict[int, list[FinishedRow]]:
+        """The published rows, by shard."""
+        ledger = self.ledger
+        bodies = {shard_id: ledger.part(shard_id) for shard_id in ledger.published()}
+        return {shard: rows_of_part(body) for shard, body in bodies.items() if body is not None}
+
+    def decoded(self) -> int:
+        """Tokens that all workers say they decoded."""
+        return sum(session.decoded for session in self.ledger.sessions().values())
+
+    def problems(self) -> list[str]:
+        return list(problems(self.ledger, self.shards, self.source))
+
+    def check_invariants(self, manifest: Mapping[str, Any]) -> None:
+        """Every row once and as in an undisturbed run, the books balanced, nothing to object to."""
+        assert self.problems() == []
+        answers = self.answers()
+        assert answers == undisturbed_answers(self.rows)
+        cost = manifest["cost"]
+        assert Decimal(cost["allocated"]) + Decimal(cost["unallocated"]) == Decimal(cost["total"])
+        assert manifest["tokens"]["output"] == tokens_in(answers)
+        owed = [row for row in manifest["unallocated"] if min(row["seconds"].values()) < 0]
+        assert owed == [], "a worker's seconds are charged twice"
+
+
+def tokens_in(answers: Mapping[int, Sequence[FinishedRow]]) -> int:
+    return sum(row.completion_tokens for rows in answers.values() for row in rows)
+
+
+def undisturbed_answers(rows: Rows) -> dict[int, list[FinishedRow]]:
+    world = World(rows)
+    assert isinstance(world.work(), WorkerReport)
+    return world.answers()

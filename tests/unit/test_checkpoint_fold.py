@@ -1,0 +1,109 @@
+"""What a successor makes of the checkpoints it finds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
+from pipeline.core.money import Buckets
+from pipeline.core.rows import FinishedRow
+from tests.unit.strategies import attempts, bounded, counts, histories, micros
+
+
+@bounded
+@given(histories(), st.randoms(use_true_random=False))
+def test_the_order_in_which_checkpoints_are_listed_means_nothing(
+    points: list[Checkpoint], dice: random.Random
+) -> None:
+    shuffled = list(points)
+    dice.shuffle(shuffled)
+    assert fold(shuffled) == fold(points)
+
+
+@bounded
+@given(histories())
+def test_the_first_finished_row_counts(points: list[Checkpoint]) -> None:
+    progress = fold(points)
+    for index in range(6):
+        rows = [
+            row
+            for point in sorted(points, key=lambda p: (p.epoch, p.seq))
+            for row in point.finished
+            if row.row == index
+        ]
+        assert progress.finished.get(index) == (rows[0] if rows else None)
+
+
+@bounded
+@given(histories())
+def test_the_newest_save_of_an_unfinished_row_counts(points: list[Checkpoint]) -> None:
+    progress = fold(points)
+    assert not set(progress.in_flight) & set(progress.finished)
+    for index in range(6):
+        saves = [
+            point.in_flight[index]
+            for point in sorted(points, key=lambda p: (p.epoch, p.seq))
+            if index in point.in_flight
+        ]
+        if index not in progress.finished:
+            assert progress.in_flight.get(index) == (saves[-1] if saves else None)
+
+
+@bounded
+@given(histories())
+def test_an_attempts_account_is_that_of_its_last_checkpoint(points: list[Checkpoint]) -> None:
+    last: dict[int, Checkpoint] = {}
+    for point in sorted(points, key=lambda p: (p.epoch, p.seq)):
+        last[point.epoch] = point
+    assert fold(points).attempts == tuple(last[epoch].attempt for epoch in sorted(last))
+
+
+@bounded
+@given(histories())
+def test_folding_twice_changes_nothing(points: list[Checkpoint]) -> None:
+    assert fold([*points, *points]) == fold(points)
+
+
+def test_nothing_saved_is_no_progress() -> None:
+    assert fold([]) == Progress()
+
+
+@bounded
+@given(attempts())
+def test_a_row_finished_later_hides_what_was_saved_of_it(attempt: Attempt) -> None:
+    begun = Checkpoint(0, 1, 1, "n", (), {4: (1, 2)}, attempt)
+    done = Checkpoint(0, 1, 2, "n", (FinishedRow(4, completion="x"),), {5: (3,)}, attempt)
+    begun_again = Checkpoint(0, 2, 1, "m", (), {4: (1,)}, replace(attempt, epoch=2))
+    progress = fold([begun_again, done, begun])
+    assert set(progress.finished) == {4}
+    assert progress.in_flight == {5: (3,)}
+
+
+@bounded
+@given(attempts())
+def test_an_attempt_survives_json(attempt: Attempt) -> None:
+    assert Attempt.from_json(attempt.to_json()) == attempt
+
+
+@bounded
+@given(attempts(), counts, micros)
+def test_what_a_dead_workers_beat_shows_beyond_its_checkpoint_is_waste(
+    attempt: Attempt, decoded: int, useful: int
+) -> None:
+    lost = lost_since(attempt, decoded, useful)
+    before, after = attempt.buckets, lost.buckets
+    assert after.useful + after.wasted == max(useful, before.useful + before.wasted)
+    assert replace(after, wasted=0) == replace(before, wasted=0)
+    assert lost.tokens.output + lost.tokens.wasted == max(decoded, attempt.tokens.output)
+    assert lost.tokens.output == attempt.tokens.output
+
+
+@bounded
+@given(attempts())
+def test_a_beat_that_says_nothing_new_adds_nothing(attempt: Attempt) -> None:
+    known = replace(attempt, buckets=Buckets(useful=5), tokens=replace(attempt.tokens, wasted=0))
+    assert lost_since(known, known.tokens.output, 5) == known

@@ -1,0 +1,88 @@
+"""The price book: exact to the written digit, and silent about what it does not know."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+
+from pipeline.core.errors import JobInvalid
+from pipeline.core.money import UNKNOWN_PRICE, Node
+from pipeline.prices import parse_prices
+from tests.unit.strategies import bounded, prices_per_hour
+
+BOOK = """\
+as_of: 2026-11-20
+source: AWS price list
+machines:
+  g6.xlarge: {spot: 0.2913, on_demand: '0.8048'}
+  g5.xlarge:
+    on_demand: 1.006
+  free: {spot: 0}
+"""
+
+
+def node(kind: str, lifecycle: str) -> Node:
+    return Node("i-1", kind, "eu-west-1a", lifecycle)
+
+
+def test_a_listed_machine_has_its_price_and_its_source() -> None:
+    price = parse_prices(BOOK, "prices.yaml").price_of(node("g6.xlarge", "spot"))
+    assert price.usd_per_hour == Decimal("0.2913")
+    assert price.on_demand_usd_per_hour == Decimal("0.8048")
+    assert price.source == "AWS price list, as of 2026-11-20"
+    on_demand = parse_prices(BOOK, "prices.yaml").price_of(node("g6.xlarge", "on-demand"))
+    assert on_demand.usd_per_hour == Decimal("0.8048")
+
+
+@pytest.mark.parametrize("lifecycle", ["spot", "on-demand", "unknown"])
+def test_an_unlisted_machine_has_an_unknown_price(lifecycle: str) -> None:
+    assert parse_prices(BOOK, "p").price_of(node("p5.48xlarge", lifecycle)) == UNKNOWN_PRICE
+
+
+@pytest.mark.parametrize(
+    ("kind", "lifecycle"), [("g6.xlarge", "unknown"), ("g5.xlarge", "spot"), ("g6.xlarge", "Spot")]
+)
+def test_an_unlisted_rate_is_unknown_and_not_nothing(kind: str, lifecycle: str) -> None:
+    price = parse_prices(BOOK, "p").price_of(node(kind, lifecycle))
+    assert price.usd_per_hour is None
+    assert price.source == "unknown"
+
+
+def test_a_price_of_nothing_is_a_price() -> None:
+    assert parse_prices(BOOK, "p").price_of(node("free", "spot")).usd_per_hour == 0
+
+
+@bounded
+@given(prices_per_hour)
+def test_a_price_means_the_digits_that_were_written(price: Decimal) -> None:
+    for written in (f"'{price:f}'", f"{price:f}"):
+        text = f"as_of: now\nsource: s\nmachines:\n  m: {{spot: {written}}}\n"
+        assert parse_prices(text, "p").price_of(node("m", "spot")).usd_per_hour == price
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("spot: 0.2913", "spot: -1", 4),
+        ("spot: 0.2913", "spot: cheap", 4),
+        ("spot: 0.2913", "spot: .nan", 4),
+        ("spot: 0.2913", "spot: .inf", 4),
+        ("spot: 0.2913", "spott: 1", 4),
+        ("on_demand: 1.006", "on_demand: [1]", 6),
+        ("source: AWS price list\n", "", 1),
+        ("machines:", "machine:", 1),
+        ("as_of: 2026-11-20", "as_of: 2026-11-20\ncurrency: EUR", 2),
+    ],
+)
+def test_a_mistake_is_refused_with_its_line(old: str, new: str, line: int) -> None:
+    assert old in BOOK
+    with pytest.raises(JobInvalid) as refused:
+        parse_prices(BOOK.replace(old, new), "prices.yaml")
+    assert refused.value.where == f"prices.yaml, line {line}"
+
+
+def test_a_machine_listed_twice_is_refused() -> None:
+    with pytest.raises(JobInvalid, match="given twice"):
+        parse_prices(BOOK + "  g6.xlarge: {spot: 1}\n", "prices.yaml")

@@ -1,0 +1,107 @@
+"""Every second of a worker is in one bucket, and shards are charged for no second twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.checkpoint import Progress
+from pipeline.core.lease import Lease
+from pipeline.core.money import Bucket, Buckets
+from pipeline.core.rows import EngineMetrics, Request, Sampling
+from pipeline.held import HeldShard
+from pipeline.timesheet import Timesheet
+from tests.simulation.memory_rows import MemoryShard, Row
+from tests.unit.books import shard_of
+from tests.unit.strategies import bounded
+
+ROW = Row("x")
+
+
+def held(shard_id: int) -> HeldShard:
+    """A shard of which one row is in the engine."""
+    lease = Lease(shard_id, 1, "w", "n", "now")
+    shard = HeldShard(shard_of(shard_id, 1), lease, MemoryShard([ROW]), Progress(), 0.0)
+    shard.running[0] = Request(shard.request_id(0), (1,), Sampling())
+    return shard
+
+
+@dataclass(slots=True)
+class Night:
+    """A worker with three shards, and what it did."""
+
+    sheet: Timesheet = field(default_factory=lambda: Timesheet(0.0, 5))
+    shards: dict[int, HeldShard] = field(default_factory=lambda: {n: held(n) for n in range(3)})
+    tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    now: float = 0.0
+    drafts: int = 0
+
+    def decode(self, shard: HeldShard, count: int) -> None:
+        name = shard.request_id(0)
+        self.tokens[name] = self.tokens.get(name, ()) + (1,) * count
+
+    def settle(self) -> None:
+        self.sheet.settle(self.shards, self.tokens, EngineMetrics(self.drafts, self.drafts // 2))
+
+
+steps = st.lists(
+    st.tuples(
+        st.floats(0, 1_000),
+        st.sampled_from(["useful", "idle", "load", "drain"]),
+        st.integers(0, 2),
+        st.integers(0, 5),
+        st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+@bounded
+@given(steps)
+def test_time_and_tokens_are_conserved(done: list[tuple[float, Bucket, int, int, bool]]) -> None:
+    night = Night()
+    for seconds, bucket, shard_id, tokens, settles in done:
+        night.now += seconds
+        night.sheet.pass_to(night.now, bucket, night.shards[shard_id])
+        night.decode(night.shards[shard_id], tokens)
+        night.drafts += tokens
+        if settles:
+            night.settle()
+    night.settle()
+    spent = night.sheet.buckets
+    charged = sum((shard.buckets for shard in night.shards.values()), Buckets())
+    assert abs(spent.total - 5 - night.now * 1e6) <= 1
+    assert charged.useful == spent.useful
+    assert charged.overhead == spent.overhead - 5
+    assert night.sheet.decoded == sum(map(len, night.tokens.values()))
+    assert sum(s.tokens.draft_proposed for s in night.shards.values()) == night.drafts
+    assert sum(s.tokens.draft_accepted for s in night.shards.values()) == night.drafts // 2
+
+
+def test_useful_time_is_shared_by_the_tokens_decoded_in_it() -> None:
+    night = Night()
+    night.decode(night.shards[0], 3)
+    night.decode(night.shards[1], 1)
+    night.sheet.pass_to(4.0, "useful")
+    night.settle()
+    assert [s.buckets.useful for s in night.shards.values()] == [3_000_000, 1_000_000, 0]
+    night.decode(night.shards[2], 7)
+    night.sheet.pass_to(5.0, "useful")
+    night.settle()
+    assert [s.buckets.useful for s in night.shards.values()] == [3_000_000, 1_000_000, 1_000_000]
+
+
+def test_time_before_the_first_token_is_shared_alike() -> None:
+    night = Night()
+    night.sheet.pass_to(3.0, "useful")
+    night.settle()
+    assert [s.buckets.useful for s in night.shards.values()] == [1_000_000] * 3
+
+
+def test_what_is_written_off_moves_and_stays_on_the_bill() -> None:
+    night = Night()
+    night.sheet.pass_to(3.0, "useful")
+    night.sheet.write_off(2_000_000)
+    assert night.sheet.buckets == Buckets(boot=5, useful=1_000_000, wasted=2_000_000)
