@@ -75,10 +75,10 @@ class Feed:
     def _prepare(self, shard: HeldShard) -> None:
         count = min(self._engine.window, len(shard.unprepared))
         rows = [shard.unprepared.popleft() for _ in range(count)]
-        shard.preparing = True
+        shard.preparing = count
 
         def prepared(batch: list[tuple[int, Prepared]]) -> None:
-            shard.preparing = False
+            shard.preparing = 0
             shard.ready.extend(batch)
 
         def failed(problem: Exception) -> None:

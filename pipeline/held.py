@@ -53,7 +53,7 @@ class HeldShard:
     buckets: Buckets = Buckets()
     seq: int = 0
     saving: tuple[FinishedRow, ...] | None = None
-    preparing: bool = False
+    preparing: int = 0
     publishing: bool = False
     publish_in_doubt: bool = False
 
@@ -74,7 +74,7 @@ class HeldShard:
 
     @property
     def to_submit(self) -> int:
-        return len(self.unprepared) + len(self.ready)
+        return len(self.unprepared) + self.preparing + len(self.ready)
 
     def request_id(self, row: int) -> str:
         return f"{self.shard.id}-{self.lease.epoch}-{row}"

@@ -88,23 +88,27 @@ class Supervisor:
 
     def _until_published(self) -> None:
         before = {name for name, session in self.ledger.sessions().items() if session.over}
-        failures = published = 0
-        while left := len(self.shards) - (done := len(self.ledger.published())):
+        failures, left_before = 0, len(self.shards)
+        while left := self._unpublished():
             if reason := self.notice.pending():
                 raise Interrupted(reason, hint="`spotmill resume` goes on from here")
             sessions = self.ledger.sessions()
             _raise_fatal(session for name, session in sessions.items() if name not in before)
             _hold_budget(sessions, self.fleet.budget_usd)
-            failures = self._count_failures() + (failures if done == published else 0)
-            published = done
+            failures = self._count_failures() + (failures if len(left) == left_before else 0)
+            left_before = len(left)
             if gives_up(failures_without_progress=failures, wanted=self.fleet.workers):
                 raise WorkersFailed(
                     f"{failures} workers ended without publishing a shard",
-                    where=f"run {self.ledger.run_id}, {left} shards left",
+                    where=f"run {self.ledger.run_id}, {len(left)} shards left",
                     hint="see the workers' logs; what they finished is saved for `spotmill resume`",
                 )
-            self._start_missing(left)
+            self._start_missing(left, sessions)
             self.clock.sleep(self.fleet.tick_seconds)
+
+    def _unpublished(self) -> list[int]:
+        published = self.ledger.published()
+        return [shard.id for shard in self.shards if shard.id not in published]
 
     def _count_failures(self) -> int:
         ended = self.pool.ended()
@@ -112,9 +116,16 @@ class Supervisor:
             log.info("%s ended%s", name, f": {problem}" if problem else "")
         return sum(problem is not None for problem in ended.values())
 
-    def _start_missing(self, shards_left: int) -> None:
+    def _start_missing(self, left: Sequence[int], sessions: Mapping[str, Session]) -> None:
+        epochs = self.ledger.latest_epochs()
+        leases = [self.ledger.lease(s, epochs[s]) for s in left if s in epochs]
+        held = [lease.worker_id for lease in leases if lease is not None]
+        over = [name for name in held if name in sessions and sessions[name].over]
         missing = workers_to_start(
-            shards_left=shards_left, live=self.pool.running(), wanted=self.fleet.workers
+            unclaimed=len(left) - len(held) + len(over),
+            holders=len(set(held) - set(over)),
+            live=self.pool.running(),
+            wanted=self.fleet.workers,
         )
         for _ in range(missing):
             log.info("started worker: %s", self.pool.start())

@@ -168,8 +168,8 @@ def supervise(
     here: JobAtHand, plan: Plan, pool: WorkerPool, notice: InterruptionNotice, workers: int
 ) -> None:
     fleet = here.job.fleet
-    for name, value in (("deadline", fleet.deadline), ("on_demand_pool", fleet.on_demand_pool)):
-        if value is not None:
+    for name in ("deadline", "pool", "on_demand_pool"):
+        if getattr(fleet, name) is not None:
             log.warning("fleet.%s is read, but nothing acts on it yet", name)
     settings = FleetSettings(workers=workers, budget_usd=here.job.cost.budget_usd)
     Supervisor(here.ledger, plan.shards, pool, SystemClock(), notice, settings).run()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 
-def workers_to_start(*, shards_left: int, live: int, wanted: int) -> int:
-    """Workers to start now: up to `wanted`, but never more than there are shards to hand out."""
-    return max(0, min(wanted, shards_left) - live)
+def workers_to_start(*, unclaimed: int, holders: int, live: int, wanted: int) -> int:
+    """Workers to start now: up to `wanted`, but none that would find nothing to do.
+
+    `holders` are the workers with unfinished shards in hand whose sessions did not end. One of them
+    that is not among the `live` has died: its successor is started at once, and loads its model
+    while the lease runs out.
+    """
+    return max(0, min(wanted, unclaimed + holders) - live)
 
 
 def gives_up(*, failures_without_progress: int, wanted: int) -> bool:

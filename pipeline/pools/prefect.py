@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling
+
+log = logging.getLogger("spotmill.pool")
 
 _PROBLEMS = {StateType.FAILED, StateType.CRASHED}
 
@@ -40,11 +44,13 @@ class DeploymentPool:
         return f"flow run {run.name}"
 
     def ended(self) -> Mapping[str, str | None]:
-        over = {
-            run: state
-            for run, state in self._states().items()
-            if state is not None and state.is_final()
-        }
+        try:
+            states = self._states()
+        except httpx.HTTPError as problem:
+            # Workers need no Prefect to go on; what became of them is asked again at the next tick.
+            log.warning("Prefect does not answer: %s", problem)
+            return {}
+        over = {run: s for run, s in states.items() if s is not None and s.is_final()}
         names = {f"flow run {self._live.pop(run)}": state for run, state in over.items()}
         return {
             name: (state.message or state.name) if state.type in _PROBLEMS else None
