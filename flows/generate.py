@@ -6,7 +6,6 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
 from pipeline import wiring
@@ -14,6 +13,7 @@ from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import WorkerPool
 from pipeline.pools.prefect import DeploymentPool
 from pipeline.spot.signals import NoNotice
+from pipeline.supervisor import FATAL_ERRORS
 
 
 @flow(name="generate", persist_result=False, retries=0)
@@ -32,6 +32,7 @@ def generate(
     try:
         here = wiring.open_job(job, run_id, date)
         plan = wiring.plan(here)
+        wiring.check_inputs(here, plan)
         logger.info("run %s: %d shards, %d rows", here.run_id, len(plan.shards), plan.rows)
         wanted = workers or here.job.fleet.workers
         pool = _pool(here, worker_deployment, wanted)
@@ -47,6 +48,4 @@ def _pool(here: wiring.JobAtHand, deployment: str | None, wanted: int) -> Worker
     if deployment is None:
         return wiring.local_pool(here, wanted)
     arguments = {"job": here.uri, "run_id": here.run_id, "date": here.date}
-    context = FlowRunContext.get()
-    supervisor = context.flow_run.id if context and context.flow_run else here.run_id
-    return DeploymentPool(deployment, arguments, key=f"{supervisor}")
+    return DeploymentPool(deployment, arguments, FATAL_ERRORS)

@@ -15,14 +15,16 @@ from pipeline.spot.signals import NoNotice
 
 
 @flow(name="worker", persist_result=False, retries=0)
-def worker(job: str, run_id: str, date: str) -> State[dict[str, Any]]:
+def worker(
+    job: str, run_id: str, date: str | None = None, worker_id: str | None = None
+) -> State[dict[str, Any]]:
     """Drain shards of a planned run until none is left.
 
     Prefect turns SIGTERM into `TerminationSignal`, raised into the loop; the worker drains on it.
     """
     try:
         here = wiring.open_job(job, run_id, date)
-        report = wiring.run_worker(here, NoNotice(), interruptions=(TerminationSignal,))
+        report = wiring.run_worker(here, NoNotice(), worker_id, interruptions=(TerminationSignal,))
     except Interrupted as reason:
         return Cancelled(message=str(reason))
     except SpotmillError as problem:

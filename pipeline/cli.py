@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from pipeline import wiring
-from pipeline.core.errors import SpotmillError
+from pipeline.core.errors import Interrupted, SpotmillError
 from pipeline.job import JobSpec
 from pipeline.spot.signals import SignalNotice
 
@@ -31,6 +31,7 @@ RunId = Annotated[str | None, typer.Option(help="default: the job's name and the
 Date = Annotated[str | None, typer.Option(help="YYYY-MM-DD, default: today (UTC)")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Workers = Annotated[int | None, typer.Option(help="default: fleet.workers of the job", min=1)]
+WorkerId = Annotated[str | None, typer.Option(help="default: this host and a random number")]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="supervise without Prefect")]
 
 
@@ -122,11 +123,17 @@ def _run(here: wiring.JobAtHand, workers: int | None, no_prefect: bool, as_json:
 def _with_prefect(here: wiring.JobAtHand, workers: int) -> Json:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # Prefect takes seconds to import, which other commands need not pay.
+    from prefect.exceptions import TerminationSignal
+
     from flows.generate import generate
 
-    state = generate(
-        here.uri, here.run_id, here.date, workers, worker_deployment=None, return_state=True
-    )
+    try:
+        state = generate(
+            here.uri, here.run_id, here.date, workers, worker_deployment=None, return_state=True
+        )
+    except TerminationSignal as sigterm:
+        hint = "`spotmill resume` goes on from here"
+        raise Interrupted("SIGTERM received", hint=hint) from sigterm
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result
@@ -136,10 +143,16 @@ def _with_prefect(here: wiring.JobAtHand, workers: int) -> Json:
 
 
 @app.command()
-def worker(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+def worker(
+    job: Job,
+    run_id: RunId = None,
+    date: Date = None,
+    worker_id: WorkerId = None,
+    as_json: AsJson = False,
+) -> int:
     """Be one worker of a planned run: claim, generate and publish until nothing is left."""
     notice = SignalNotice().install()
-    report = wiring.run_worker(wiring.open_job(job, run_id, date), notice)
+    report = wiring.run_worker(wiring.open_latest_run(job, run_id, date), notice, worker_id)
     _show(report, as_json, "worker is done")
     return DONE
 

@@ -16,6 +16,9 @@ from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCo
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import Shard
 
+# vLLM's other reasons ("abort", "error") are its own failures, not ends of an answer.
+_ANSWERED = frozenset({"stop", "length", "repetition"})
+
 Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
 Prepared: TypeAlias = Request | FinishedRow
 
@@ -89,6 +92,9 @@ class HeldShard:
     def completed(self, row: int, completion: Completion) -> None:
         request = self.running.pop(row)
         self.decoded_finished += len(completion.token_ids) - len(request.saved)
+        if completion.finish_reason not in _ANSWERED:
+            self.done(FinishedRow(row, error=f"the engine gave up: {completion.finish_reason}"))
+            return
         self.done(
             FinishedRow(
                 row,

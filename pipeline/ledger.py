@@ -212,7 +212,12 @@ def _dump(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 
-def runs_in(store: ObjectStore, job_name: str) -> list[str]:
-    """The runs under an output whose names begin with the job's, sorted."""
+def latest_run(store: ObjectStore, job_name: str) -> Json | None:
+    """`job.json` of the job's run that was made last; None when the output holds none of it."""
     keys = store.list(layout.run_prefix(job_name).rstrip("/"))
-    return sorted({run for key in keys if (run := layout.run_of(key))})
+    runs = sorted({run for key in keys if (run := layout.run_of(key))})
+    found = (store.get(layout.job_key(run)) for run in runs)
+    documents: list[Json] = [json.loads(body) for body in found if body is not None]
+    # Another job's name may begin with this one's.
+    own = [document for document in documents if document["job"]["name"] == job_name]
+    return max(own, key=lambda document: str(document["created_at"]), default=None)

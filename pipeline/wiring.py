@@ -37,27 +37,22 @@ from pipeline.engines.preload import cpu_environment
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import device_at_hand, load_vllm
 from pipeline.job import JobSpec, fingerprint, parse_job
-from pipeline.ledger import Ledger, runs_in
+from pipeline.ledger import Ledger, latest_run
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
-from pipeline.run import (
-    FleetSettings,
-    Supervisor,
-    cost_so_far,
-    finish,
-    join_run,
-    progress_of,
-)
+from pipeline.run import cost_so_far, finish, join_run, progress_of
 from pipeline.spot.node import node_from_environment
 from pipeline.stores import StoreOptions, open_store
 from pipeline.stores.options import endpoint_for
+from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.verify import problems
 from pipeline.worker import Worker, WorkerSettings
 
 log = logging.getLogger("spotmill")
 
 SCRIPTED = "scripted://"
-_BACKGROUND_THREADS = 4
+# Beats, claims and saves that wait for a store must not keep rows from being prepared.
+_BACKGROUND_THREADS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +81,14 @@ def _installed(package: str) -> str | None:
 def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> JobAtHand:
     """Read a job file from a path or `s3://`. Raises `JobInvalid`, with file and line.
 
-    A run is named after the job and the date, unless `run_id` is given.
+    A run is named after the job and the date, unless `run_id` is given. The date is `date`, else
+    the one that the run began with, else today's.
     """
+    dated = date is not None
     date = date or datetime.now(UTC).date().isoformat()
-    job = parse_job(_text(uri, "the job file"), source=uri, date=date)
+    job = parse_job(_text(uri, "the job file", StoreOptions()), source=uri, date=date)
     options = StoreOptions(**job.storage_options.model_dump())
-    return JobAtHand(
+    here = JobAtHand(
         uri=uri if "://" in uri else str(Path(uri).resolve()),
         date=date,
         job=job,
@@ -99,15 +96,19 @@ def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> Jo
         options=options,
         store=open_store(job.output.uri, options),
     )
+    if not dated and (known := here.ledger.job()) is not None and known["date"] != date:
+        # Gone on with after midnight, a run keeps the date that its URIs were made with.
+        return open_job(uri, here.run_id, known["date"])
+    return here
 
 
 def open_latest_run(uri: str, run_id: str | None, date: str | None) -> JobAtHand:
     """The job at its named run, else at today's, else at its latest one. Raises `RunMissing`."""
     here = open_job(uri, run_id, date)
     if run_id is None and date is None and here.ledger.job() is None:
-        runs = runs_in(here.store, here.job.name)
-        if runs:
-            here = open_job(uri, runs[-1])
+        latest = latest_run(here.store, here.job.name)
+        if latest is not None:
+            here = open_job(uri, latest["run_id"], latest["date"])
     if here.ledger.job() is None:
         raise RunMissing(
             f"there is no run {here.run_id!r}",
@@ -119,6 +120,7 @@ def open_latest_run(uri: str, run_id: str | None, date: str | None) -> JobAtHand
 
 def preview(here: JobAtHand) -> Plan:
     """The shards this job would be cut into. Writes nothing."""
+    _price(here, node_from_environment())
     return plan_job(here.job, here.options)
 
 
@@ -140,6 +142,7 @@ def plan(here: JobAtHand) -> Plan:
         "run_id": here.run_id,
         "nonce": secrets.token_hex(8),
         "created_at": SystemClock().timestamp(),
+        "date": here.date,
         "spotmill_version": _installed("spotmill"),
         "fingerprint": fingerprint(fingerprints),
         "fingerprints": fingerprints,
@@ -147,7 +150,7 @@ def plan(here: JobAtHand) -> Plan:
     }
     join_run(here.ledger, document)
     here.ledger.create_plan(encode_plan(made))
-    return made
+    return planned(here)
 
 
 def planned(here: JobAtHand) -> Plan:
@@ -171,8 +174,11 @@ def supervise(
     for name in ("deadline", "pool", "on_demand_pool"):
         if getattr(fleet, name) is not None:
             log.warning("fleet.%s is read, but nothing acts on it yet", name)
-    settings = FleetSettings(workers=workers, budget_usd=here.job.cost.budget_usd)
-    Supervisor(here.ledger, plan.shards, pool, SystemClock(), notice, settings).run()
+    settings = FleetSettings(
+        workers=workers, lease_seconds=fleet.lease_seconds, budget_usd=here.job.cost.budget_usd
+    )
+    shard_ids = [shard.id for shard in plan.shards]
+    Supervisor(here.ledger, shard_ids, pool, SystemClock(), notice, settings).run()
 
 
 def local_pool(here: JobAtHand, workers: int) -> LocalPool:
@@ -221,25 +227,24 @@ def diagnosis() -> dict[str, Any]:
 def run_worker(
     here: JobAtHand,
     notice: InterruptionNotice,
+    worker_id: str | None = None,
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
 ) -> dict[str, Any]:
     """One worker's whole life on this machine. Raises as `Worker.run` does."""
-    booted = time.time() - psutil.Process().create_time()
     document = _require_job(here)
-    # The run's own copy of the job counts, whatever became of the file since.
-    job = JobSpec.model_validate(document["job"])
+    job = _job_of_run(here, document)
     check_engine(job)
     plan = planned(here)
     clock = SystemClock()
     node = node_from_environment()
     settings = WorkerSettings(
-        worker_id=f"{_checked_name(socket.gethostname())}-{secrets.token_hex(4)}",
+        worker_id=_checked_name(worker_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"),
         output_uri=here.job.output.uri,
         chunk_rows=job.chunks.rows,
         chunk_seconds=job.chunks.seconds,
         lease_seconds=job.fleet.lease_seconds,
         node=node,
-        price=_price(job, node),
+        price=_price(here, node),
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
@@ -256,7 +261,8 @@ def run_worker(
             clock,
             notice,
             executor,
-            booted,
+            # All that came before, imports and the plan included, is this worker's boot.
+            boot_seconds=time.time() - psutil.Process().create_time(),
         ).run()
     return {
         "run_id": here.run_id,
@@ -293,7 +299,7 @@ def _scripted_settings(model: str) -> ScriptedSettings:
 
 
 def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:
-    job = JobSpec.model_validate(document["job"])
+    job = _job_of_run(here, document)
     name, _, number = engine_version.partition(" ")
     return Provenance(
         run_id=here.run_id,
@@ -310,10 +316,26 @@ def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) 
     )
 
 
-def _price(job: JobSpec, node: Node) -> NodePrice:
-    if job.cost.prices is None:
+def _job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
+    """The run's own copy of the job, but for what may change while it runs and changes no row."""
+    stored = JobSpec.model_validate(document["job"])
+    today = here.job
+    return stored.model_copy(
+        update={
+            "model": today.model,
+            "chunks": today.chunks,
+            "fleet": today.fleet,
+            "cost": today.cost,
+            "tags": today.tags,
+        }
+    )
+
+
+def _price(here: JobAtHand, node: Node) -> NodePrice:
+    book = here.job.cost.prices
+    if book is None:
         return UNKNOWN_PRICE
-    return parse_prices(_text(job.cost.prices, "the price book"), job.cost.prices).price_of(node)
+    return parse_prices(_text(book, "the price book", here.options), book).price_of(node)
 
 
 def _require_job(here: JobAtHand) -> dict[str, Any]:
@@ -323,9 +345,10 @@ def _require_job(here: JobAtHand) -> dict[str, Any]:
     return document
 
 
-def _text(uri: str, what: str) -> str:
-    folder, _, name = uri.rpartition("/")
-    body = open_store(folder or ".", StoreOptions()).get(name) if name else None
+def _text(uri: str, what: str, options: StoreOptions) -> str:
+    folder, slash, name = uri.rpartition("/")
+    known = name not in ("", ".", "..")
+    body = open_store(folder or slash or ".", options).get(name) if known else None
     if body is None:
         raise JobInvalid(
             f"there is no such file: {what}",

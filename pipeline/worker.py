@@ -94,6 +94,7 @@ class Worker:
         self._published = 0
         self._claiming = False
         self._claim_after = 0.0
+        self._claim_failing_since: float | None = None
         self._nothing_left = False
         self._beating = False
         self._beat_after = 0.0
@@ -166,6 +167,7 @@ class Worker:
 
         def claimed(result: Opened | NothingLeft | None) -> None:
             self._claiming = False
+            self._claim_failing_since = None
             self._store_answered = self._clock.now()
             self._nothing_left = isinstance(result, NothingLeft) and not feed.held
             if isinstance(result, Opened):
@@ -176,6 +178,10 @@ class Worker:
         def failed(problem: Exception) -> None:
             self._claiming = False
             self._claim_after = self._clock.now() + self._poll_seconds
+            # Claims read inputs, which may be away for good while the output's store answers.
+            self._claim_failing_since = self._claim_failing_since or self._clock.now()
+            if self._clock.now() - self._claim_failing_since > self._patience_seconds:
+                raise problem
             self._bear(problem)
 
         self._errands.send(self._claimer.claim, claimed, failed)
@@ -203,8 +209,12 @@ class Worker:
             raise problem
         away = self._clock.now() - self._store_answered
         log.warning("store away for %.0f s: %s", away, problem)
-        if away > self._settings.store_patience_seconds:
+        if away > self._patience_seconds:
             raise problem
+
+    @property
+    def _patience_seconds(self) -> float:
+        return self._settings.store_patience_seconds
 
     # Making things durable.
 

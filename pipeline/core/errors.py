@@ -62,6 +62,10 @@ class StoreUnavailable(SpotmillError):
     """The object store did not answer in a usable way; the same call may work later."""
 
 
+class PoolUnavailable(SpotmillError):
+    """Where workers are started did not answer; the same call may work later."""
+
+
 class StoreDenied(SpotmillError):
     """The object store said no (credentials, permission, no such bucket): don't try again."""
 
@@ -75,7 +79,11 @@ class RowRejected(SpotmillError):
 
 
 class EngineFailed(SpotmillError):
-    """The engine could not start or stopped working; carries the engine's own words."""
+    """The engine could not start; carries the engine's own words."""
+
+
+class EngineDied(SpotmillError):
+    """An engine that worked stopped working: this worker ends, another may do better."""
 
 
 class WorkersFailed(SpotmillError):

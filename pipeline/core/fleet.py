@@ -1,6 +1,50 @@
-"""How many workers a run wants: one pure function for production, simulation and prediction."""
+"""How many workers a run wants, and which ones to count on: pure functions of what is observed."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.core.session import Session
+
+BOOT_SECONDS = 900.0
+"""A worker that was asked for and has no session by then is counted as lost (a flow run that stays
+pending, a node that never came)."""
+LOAD_SECONDS = 1_800.0
+"""A session does not beat while its model loads; by then it is counted as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnd:
+    """How a worker ended: `problem` is None for a clean end or a drain; a `fatal` one would meet
+    every other worker too."""
+
+    problem: str | None = None
+    fatal: bool = False
+
+
+def counts_as_live(
+    session: Session | None,
+    *,
+    asked_for: float | None,
+    still_for: float,
+    now: float,
+    lease_seconds: float,
+) -> bool:
+    """Whether a worker is to be counted on, by the supervisor's own clock.
+
+    `asked_for` is when this supervisor started it, None for a worker that somebody else started;
+    `still_for` how long its beat was seen to stand still. Wrong either way costs a worker that
+    finds nothing to do, or a wait; leases keep shards from harm.
+    """
+    if session is None:
+        return asked_for is not None and now - asked_for < BOOT_SECONDS
+    if session.over:
+        return False
+    if session.state == "load":
+        return still_for < LOAD_SECONDS
+    # Workers beat four times in a lease. A stranger's silence is believed sooner: after a crash of
+    # everything, new workers can load their models while the old leases run out.
+    return still_for < (lease_seconds if asked_for is not None else lease_seconds / 2)
 
 
 def workers_to_start(*, unclaimed: int, holders: int, live: int, wanted: int) -> int:
@@ -15,5 +59,5 @@ def workers_to_start(*, unclaimed: int, holders: int, live: int, wanted: int) ->
 
 def gives_up(*, failures_without_progress: int, wanted: int) -> bool:
     """Whether a run should stop replacing workers: each place in the fleet has failed three times
-    and not one shard was published in between."""
+    and not one row was finished in between."""
     return failures_without_progress >= 3 * max(1, wanted)

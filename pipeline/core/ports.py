@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.fleet import WorkerEnd
 from pipeline.core.rows import Completion, EngineMetrics, FinishedRow, Prompt, Request, Sampling
 from pipeline.core.shards import Shard
 
@@ -139,18 +140,23 @@ class FileFormat(Protocol):
 
 
 class WorkerPool(Protocol):
-    """Starts workers somewhere and tells what became of them. Knows nothing of shards."""
+    """Starts workers somewhere and tells what became of them. Knows nothing of shards.
 
-    def start(self) -> str:
-        """Start one worker; returns the pool's name for it."""
+    Every verb raises `PoolUnavailable` when it may work later.
+    """
+
+    def start(self, worker_id: str) -> str:
+        """Ask for one worker of this name; returns the pool's own words for it."""
         ...
 
-    def ended(self) -> Mapping[str, str | None]:
-        """Workers that ended since the last call: None for a clean end, else what went wrong."""
+    def ended(self) -> Mapping[str, WorkerEnd]:
+        """By worker id, those that ended since the last call, as far as the pool knows."""
         ...
 
-    def running(self) -> int: ...
+    def running(self) -> int:
+        """Workers asked for that `ended` has not told of."""
+        ...
 
     def stop(self) -> None:
-        """Ask every worker to drain, and wait for them."""
+        """Ask every worker to drain, and give them a while to do so."""
         ...

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import EngineFailed, RowRejected
+from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected
 from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request, Sampling
 from pipeline.engines.limits import Device
 from pipeline.job import ModelSpec
@@ -28,14 +28,21 @@ _QUIET = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "TOKENIZERS_PARALLELISM": "false",
 }
+_CONTEXT_TOKENS = 8
 _PROPOSED = "vllm:spec_decode_num_draft_tokens"
 _ACCEPTED = "vllm:spec_decode_num_accepted_tokens"
 
 
 def device_at_hand() -> Device:
-    """What vLLM would run on here. Imports torch, not vLLM."""
-    import torch
-
+    """What vLLM would run on here, asking torch alone. Raises `EngineRefused` without it."""
+    try:
+        import torch
+    except ImportError as problem:
+        raise EngineRefused(
+            "no engine is installed here",
+            why=str(problem),
+            hint="install spotmill with its `cpu` or `gpu` extra",
+        ) from problem
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -120,7 +127,7 @@ class VllmEngine:
         try:
             outputs = self._engine.step()
         except Exception as problem:
-            raise EngineFailed(
+            raise EngineDied(
                 "the engine died", why=f"{type(problem).__name__}: {_last_words(problem)}"
             ) from problem
         return [self._completion(output) for output in outputs if output.finished]
@@ -162,9 +169,7 @@ class VllmEngine:
         request = self._requests.pop(output.request_id)
         answer = output.outputs[0]
         tokens = (*request.saved, *answer.token_ids)
-        text = answer.text
-        if request.saved:
-            text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text = answer.text if not request.saved else self._text(request, tokens, answer)
         return Completion(
             request_id=request.id,
             text=text,
@@ -172,6 +177,17 @@ class VllmEngine:
             finish_reason=answer.finish_reason or "abort",
             cached_tokens=output.num_cached_tokens or 0,
         )
+
+    def _text(self, request: Request, tokens: tuple[int, ...], answer: Any) -> str:
+        """What vLLM would have said, had it generated the saved tokens too.
+
+        It decodes after the prompt, which decides on a leading space, and leaves a stop token out.
+        """
+        before = request.prompt_token_ids[-_CONTEXT_TOKENS:]
+        shown = tokens[:-1] if answer.finish_reason == "stop" else tokens
+        whole: str = self._tokenizer.decode((*before, *shown), skip_special_tokens=True)
+        prompt: str = self._tokenizer.decode(before, skip_special_tokens=True)
+        return whole[len(prompt) :]
 
 
 def _arguments(model: ModelSpec) -> dict[str, Any]:

@@ -8,7 +8,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from pipeline.core.fleet import WorkerEnd
+
 _DRAIN_SECONDS = 60.0
+_REFUSED = 2
+# Done, done with error rows, and drained.
+_NO_PROBLEM = frozenset({0, 3, 75})
 
 
 class LocalPool:
@@ -24,27 +29,27 @@ class LocalPool:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {**os.environ, **environment}
 
-    def start(self) -> str:
+    def start(self, worker_id: str) -> str:
         # A worker's stdout is for its own report; the supervisor's is for one JSON document.
         process = subprocess.Popen(
-            self._command,
+            [*self._command, "--worker-id", worker_id],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             env=self._environment,
             start_new_session=True,
         )
-        name = f"process {process.pid}"
-        self._processes[name] = process
-        return name
+        self._processes[worker_id] = process
+        return f"process {process.pid}"
 
-    def ended(self) -> Mapping[str, str | None]:
-        over = {name: p.returncode for name, p in self._processes.items() if p.poll() is not None}
+    def ended(self) -> Mapping[str, WorkerEnd]:
+        codes = {name: process.poll() for name, process in self._processes.items()}
+        over = {name: code for name, code in codes.items() if code is not None}
         for name in over:
             del self._processes[name]
         return {name: _in_words(code) for name, code in over.items()}
 
     def running(self) -> int:
-        return sum(process.poll() is None for process in self._processes.values())
+        return len(self._processes)
 
     def stop(self) -> None:
         for process in self._processes.values():
@@ -57,9 +62,9 @@ class LocalPool:
                 process.wait()
 
 
-def _in_words(code: int | None) -> str | None:
-    if not code:
-        return None
+def _in_words(code: int) -> WorkerEnd:
+    if code in _NO_PROBLEM:
+        return WorkerEnd()
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
+        return WorkerEnd(f"killed by {signal.Signals(-code).name}")
+    return WorkerEnd(f"exit code {code}", fatal=code == _REFUSED)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
@@ -11,63 +12,88 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectException
 from prefect.states import Cancelling
 
-log = logging.getLogger("spotmill.pool")
+from pipeline.core.errors import PoolUnavailable
+from pipeline.core.fleet import WorkerEnd
 
 _PROBLEMS = {StateType.FAILED, StateType.CRASHED}
+_DRAIN_SECONDS = 30.0
+_POLL_SECONDS = 1.0
 
 
 class DeploymentPool:
     """Implements `WorkerPool`. Prefect's word on a run is taken for starting replacements only:
-    a run it calls crashed may live, and leases keep it from doing harm."""
+    a run it calls crashed may live, and leases keep it from doing harm.
 
-    def __init__(self, deployment: str, parameters: Mapping[str, Any], key: str) -> None:
+    A worker that ends as `Failed` with one of the `fatal` error types in its message stops the run.
+    """
+
+    def __init__(
+        self, deployment: str, parameters: Mapping[str, Any], fatal: frozenset[str]
+    ) -> None:
         self._deployment = deployment
         self._parameters = dict(parameters)
-        self._key = key
-        self._started = 0
-        self._live: dict[UUID, str] = {}
+        self._fatal = fatal
+        self._live: dict[str, UUID] = {}
 
-    def start(self) -> str:
-        self._started += 1
-        started = run_deployment(
-            self._deployment,
-            parameters=self._parameters,
-            timeout=0,
-            # A supervisor that asks twice because an answer was lost still gets one worker.
-            idempotency_key=f"{self._key}-{self._started}",
-        )
+    def start(self, worker_id: str) -> str:
+        with _answering():
+            started = run_deployment(
+                self._deployment,
+                parameters=self._parameters | {"worker_id": worker_id},
+                timeout=0,
+                # Asked again because an answer was lost, Prefect still makes one run.
+                idempotency_key=worker_id,
+            )
         # Called from a synchronous flow, it answers; only in a coroutine is there one to await.
         run = cast("FlowRun", started)
-        self._live[run.id] = run.name
+        self._live[worker_id] = run.id
         return f"flow run {run.name}"
 
-    def ended(self) -> Mapping[str, str | None]:
-        try:
-            states = self._states()
-        except httpx.HTTPError as problem:
-            # Workers need no Prefect to go on; what became of them is asked again at the next tick.
-            log.warning("Prefect does not answer: %s", problem)
-            return {}
-        over = {run: s for run, s in states.items() if s is not None and s.is_final()}
-        names = {f"flow run {self._live.pop(run)}": state for run, state in over.items()}
-        return {
-            name: (state.message or state.name) if state.type in _PROBLEMS else None
-            for name, state in names.items()
+    def ended(self) -> Mapping[str, WorkerEnd]:
+        over = {
+            worker_id: state
+            for worker_id, state in self._states().items()
+            if state is not None and state.is_final()
         }
+        for worker_id in over:
+            del self._live[worker_id]
+        return {worker_id: self._in_words(state) for worker_id, state in over.items()}
 
     def running(self) -> int:
         return len(self._live)
 
     def stop(self) -> None:
         """Asks Prefect to cancel what runs: it sends SIGTERM, and workers drain."""
-        with get_client(sync_client=True) as client:
-            for run, state in self._states().items():
+        with _answering(), get_client(sync_client=True) as client:
+            for worker_id, state in self._states().items():
                 if state is None or not state.is_final():
-                    client.set_flow_run_state(run, Cancelling(), force=True)
-        self._live.clear()
+                    client.set_flow_run_state(self._live[worker_id], Cancelling())
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while self._live and time.monotonic() < deadline:
+            self.ended()
+            time.sleep(_POLL_SECONDS)
 
-    def _states(self) -> dict[UUID, State | None]:
-        with get_client(sync_client=True) as client:
-            return {run: client.read_flow_run(run).state for run in self._live}
+    def _in_words(self, state: State) -> WorkerEnd:
+        if state.type not in _PROBLEMS:
+            return WorkerEnd()
+        message = state.message or state.name or "failed"
+        return WorkerEnd(message, fatal=message.partition(":")[0] in self._fatal)
+
+    def _states(self) -> dict[str, State | None]:
+        with _answering(), get_client(sync_client=True) as client:
+            return {name: client.read_flow_run(run).state for name, run in self._live.items()}
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as problem:
+        raise PoolUnavailable(
+            "Prefect does not answer",
+            why=f"{type(problem).__name__}: {problem}",
+            hint="check PREFECT_API_URL and the server; workers go on meanwhile",
+        ) from problem

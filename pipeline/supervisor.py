@@ -1,0 +1,213 @@
+"""Keeps a run's fleet going until every shard is published."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.core.errors import (
+    BudgetReached,
+    Interrupted,
+    PoolUnavailable,
+    StoreUnavailable,
+    WorkersFailed,
+)
+from pipeline.core.fleet import counts_as_live, gives_up, workers_to_start
+from pipeline.core.lease import BeatWatch
+from pipeline.core.money import sum_of
+from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
+from pipeline.core.session import Session
+from pipeline.ledger import Ledger
+
+log = logging.getLogger("spotmill.run")
+
+_LAST_BEAT_SECONDS = 60.0
+
+FATAL_ERRORS = frozenset(
+    {"JobInvalid", "EngineRefused", "EngineFailed", "InputChanged", "InputInvalid", "StoreDenied"}
+)
+"""Errors that every worker would meet alike: one is enough to stop the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """`patience_seconds` is how long store and pool may be away before the supervisor gives up;
+    workers have a patience of their own."""
+
+    workers: int
+    lease_seconds: float
+    tick_seconds: float = 1.0
+    patience_seconds: float = 600.0
+    budget_usd: Decimal | None = None
+
+
+class Supervisor:
+    """One supervisor of a run; several do no harm. `run` may be called once."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        shard_ids: list[int],
+        pool: WorkerPool,
+        clock: Clock,
+        notice: InterruptionNotice,
+        fleet: FleetSettings,
+    ) -> None:
+        self._ledger = ledger
+        self._shard_ids = shard_ids
+        self._pool = pool
+        self._clock = clock
+        self._notice = notice
+        self._fleet = fleet
+        self._watch = BeatWatch()
+        self._asked_for: dict[str, float] = {}
+        self._over_before: frozenset[str] | None = None
+        self._failures = 0
+        self._progress: tuple[int, int] | None = None
+        self._answered = clock.now()
+
+    def run(self) -> None:
+        """Return when every shard is published and the workers are gone.
+
+        Raises `Interrupted`, `BudgetReached` or `WorkersFailed`, after the workers were asked to
+        drain: what they finished is saved in each case.
+        """
+        try:
+            while not self._tick_with_patience():
+                self._clock.sleep(self._fleet.tick_seconds)
+            self._wait_for_last_beats()
+        finally:
+            try:
+                self._pool.stop()
+            except PoolUnavailable as problem:
+                log.warning("workers could not be asked to stop: %s", problem)
+
+    def _tick_with_patience(self) -> bool:
+        try:
+            done = self._tick()
+        except (StoreUnavailable, PoolUnavailable) as problem:
+            # Workers need neither supervisor nor pool to go on, and outlast a store's absence.
+            away = self._clock.now() - self._answered
+            if away >= self._fleet.patience_seconds:
+                raise
+            log.warning("away for %.0f s: %s", away, problem)
+            return False
+        self._answered = self._clock.now()
+        return done
+
+    def _tick(self) -> bool:
+        """One look at the run; True when every shard is published."""
+        if reason := self._notice.pending():
+            raise Interrupted(reason, hint="`spotmill resume` goes on from here")
+        published = self._ledger.published()
+        left = [shard_id for shard_id in self._shard_ids if shard_id not in published]
+        if not left:
+            return True
+        sessions = self._ledger.sessions()
+        if self._over_before is None:
+            self._over_before = frozenset(name for name, s in sessions.items() if s.over)
+        of_now = {name: s for name, s in sessions.items() if name not in self._over_before}
+        _raise_fatal(of_now)
+        self._hold_budget(sessions, of_now)
+        self._count_failures(len(left), sessions)
+        self._start_missing(left, sessions)
+        return False
+
+    def _count_failures(self, left: int, sessions: Mapping[str, Session]) -> None:
+        progress = (left, sum(session.rows for session in sessions.values()))
+        if progress != self._progress:
+            self._failures, self._progress = 0, progress
+        for worker_id, end in self._pool.ended().items():
+            log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
+            self._asked_for.pop(worker_id, None)
+            self._failures += end.problem is not None
+            if end.fatal:
+                raise WorkersFailed(
+                    end.problem or "a worker refused the job",
+                    where=f"worker {worker_id}",
+                    why="every worker would meet it, so the run stops",
+                    hint="see the worker's own message above or in its log, and `spotmill resume`",
+                )
+        if gives_up(failures_without_progress=self._failures, wanted=self._fleet.workers):
+            raise WorkersFailed(
+                f"{self._failures} workers ended without finishing a row",
+                where=f"run {self._ledger.run_id}, {left} shards left",
+                hint="see the workers' logs; what they finished is saved for `spotmill resume`",
+            )
+
+    def _start_missing(self, left: list[int], sessions: Mapping[str, Session]) -> None:
+        epochs = self._ledger.latest_epochs()
+        leases = [self._ledger.lease(s, epochs[s]) for s in left if s in epochs]
+        held = [lease.worker_id for lease in leases if lease is not None]
+        over = [name for name in held if name in sessions and sessions[name].over]
+        missing = workers_to_start(
+            unclaimed=len(left) - len(held) + len(over),
+            holders=len(set(held) - set(over)),
+            live=self._live(sessions),
+            wanted=self._fleet.workers,
+        )
+        for _ in range(missing):
+            worker_id = f"w-{secrets.token_hex(4)}"
+            log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
+            self._asked_for[worker_id] = self._clock.now()
+
+    def _live(self, sessions: Mapping[str, Session]) -> int:
+        now = self._clock.now()
+        for worker_id, session in sessions.items():
+            self._watch.observe(worker_id, session.beat, now)
+        return sum(
+            counts_as_live(
+                sessions.get(worker_id),
+                asked_for=self._asked_for.get(worker_id),
+                still_for=self._watch.still_for(worker_id, now),
+                now=now,
+                lease_seconds=self._fleet.lease_seconds,
+            )
+            for worker_id in sessions.keys() | self._asked_for.keys()
+        )
+
+    def _hold_budget(self, sessions: Mapping[str, Session], of_now: Mapping[str, Session]) -> None:
+        budget = self._fleet.budget_usd
+        if budget is None:
+            return
+        unpriced = [name for name, session in of_now.items() if session.bill.usd is None]
+        if unpriced:
+            raise WorkersFailed(
+                "the budget cannot be held: a worker's price is unknown",
+                where=f"cost.budget_usd, worker {unpriced[0]}",
+                why="its machine is not in the price book, or nobody named its type and lifecycle",
+                hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on workers",
+            )
+        # Sessions of an earlier, unpriced start cannot be counted; they are in no sum either.
+        bills = (session.bill.usd for session in sessions.values())
+        spent = sum_of(bill for bill in bills if bill is not None) or Decimal(0)
+        if spent >= budget:
+            raise BudgetReached(
+                f"the budget of {budget} USD is reached: {spent:.6f} spent",
+                where="cost.budget_usd",
+                hint="raise the budget and `spotmill resume`; what was finished is saved",
+            )
+
+    def _wait_for_last_beats(self) -> None:
+        """Workers end by themselves when nothing is left; their last beat completes their bill."""
+        deadline = self._clock.now() + _LAST_BEAT_SECONDS
+        while self._pool.running() and self._clock.now() < deadline:
+            try:
+                self._pool.ended()
+            except PoolUnavailable as problem:
+                log.warning("pool: %s", problem)
+            self._clock.sleep(0.1)
+
+
+def _raise_fatal(sessions: Mapping[str, Session]) -> None:
+    for worker_id, session in sessions.items():
+        if session.state == "failed" and session.error_kind in FATAL_ERRORS:
+            raise WorkersFailed(
+                session.error or session.error_kind,
+                where=f"worker {worker_id}",
+                why=f"{session.error_kind}: every worker would meet it, so the run stops",
+                hint="mend it and `spotmill resume`; what was finished is saved",
+            )
