@@ -169,7 +169,8 @@ class Worker:
             self._claiming = False
             self._claim_failing_since = None
             self._store_answered = self._clock.now()
-            self._nothing_left = isinstance(result, NothingLeft) and not feed.held
+            # Asked again every few seconds while rows run short, so never old when it decides.
+            self._nothing_left = isinstance(result, NothingLeft)
             if isinstance(result, Opened):
                 feed.held[result.shard.id] = self._hold(result)
             else:
