@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -52,12 +53,14 @@ def main() -> None:
     except typer._click.exceptions.ClickException as problem:
         problem.show()
         code = problem.exit_code
-    if "vllm" in sys.modules:
-        # An engine's teardown takes seconds and has nothing left to save.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    if "vllm" not in sys.modules:
+        # Prefect's embedded server is stopped here; an engine has nothing left to save.
+        atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: threads of native libraries can abort the interpreter's own teardown, and an
+    # exit code would be lost that says what became of a run. An engine's takes seconds besides.
+    os._exit(code)
 
 
 @app.command()

@@ -11,16 +11,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from fsspec.utils import glob_translate
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from pipeline.core import layout
 from pipeline.core.errors import JobInvalid
 from pipeline.core.rows import Sampling
 from pipeline.yaml_lines import LinedYaml, closest
@@ -99,6 +102,17 @@ class ModelSpec(_Section):
     max_model_len: int | None = Field(None, ge=1)
     engine: dict[str, Any] = Field(default_factory=dict, description="handed to vLLM as it is")
 
+    @field_validator("engine")
+    @classmethod
+    def _without_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # Refused here, not with the other keys, since a plan is stored before an engine is asked.
+        if "hf_token" in value:
+            raise ValueError(
+                "hf_token has no place here, for the job is stored with its output; "
+                "set HF_TOKEN where the workers run"
+            )
+        return value
+
 
 class SamplingSpec(_Section):
     """vLLM's sampling parameters; `columns` names, by parameter, the column that overrides it."""
@@ -108,8 +122,8 @@ class SamplingSpec(_Section):
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int = Field(0, ge=-1)
     min_p: float = Field(0.0, ge=0.0, le=1.0)
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     min_tokens: int = Field(0, ge=0)
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
@@ -120,6 +134,14 @@ class SamplingSpec(_Section):
     @classmethod
     def _stop_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("min_tokens")
+    @classmethod
+    def _within_max_tokens(cls, value: int, others: ValidationInfo) -> int:
+        most = others.data.get("max_tokens", value)
+        if value > most:
+            raise ValueError(f"min_tokens {value} is more than max_tokens {most}")
+        return value
 
     @field_validator("columns")
     @classmethod
@@ -166,6 +188,17 @@ class StorageOptions(_Section):
     region: str | None = None
     anonymous: bool = False
     profile: str | None = None
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _without_credentials(cls, value: str | None) -> str | None:
+        # Wherever it stands, for a secret with a slash in it ends what a parser calls the host.
+        if value is not None and "@" in value:
+            raise ValueError(
+                "a user name or password has no place here, for the job is stored with its output; "
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write https://host"
+            )
+        return value
 
 
 class JobSpec(_Section):
@@ -214,7 +247,39 @@ def parse_job(text: str, *, source: str, date: str) -> JobSpec:
         job = JobSpec.model_validate(document.data)
     except ValidationError as problem:
         raise _invalid(problem, document, source) from None
-    return _resolved(job, source, date)
+    resolved = _resolved(job, source, date)
+    if _reads_its_output(resolved, f"{job.name}-{date}"):
+        raise JobInvalid(
+            "the output lies where the input is read",
+            where=f"{source}, line {document.line_of(('output', 'uri'))}",
+            why=f"{resolved.output.uri} is read as part of {resolved.input.uri}, so the next run "
+            "would answer this run's answers",
+            hint="write to a folder beside the input, or name the input's files by a glob "
+            "that leaves the output out",
+        )
+    return resolved
+
+
+def _reads_its_output(job: JobSpec, run_id: str) -> bool:
+    found, output = _place(job.input.uri), _place(job.output.uri).rstrip("/")
+    written = [f"{output}/{key(run_id)}" for key in (_first_part, layout.plan_key)]
+    if any(mark in found for mark in "*?["):
+        return any(re.fullmatch(glob_translate(found), key) for key in written)
+    folder = found.rstrip("/") + "/"
+    # What begins with `_` or `.` is passed over in a folder.
+    return any(
+        key.startswith(folder) and not re.search(r"(^|/)[_.]", key.removeprefix(folder))
+        for key in written
+    )
+
+
+def _first_part(run_id: str) -> str:
+    return layout.part_key(run_id, 0)
+
+
+def _place(uri: str) -> str:
+    path = uri.removeprefix("file://")
+    return path if "://" in path else _normal(path)
 
 
 def _invalid(problem: ValidationError, document: LinedYaml, source: str) -> JobInvalid:

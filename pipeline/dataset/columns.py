@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,7 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     """
     if not where.strip():
         raise _unworkable("it is empty")
-    with duckdb.connect(config={"enable_external_access": "false"}) as database:
+    with _sandbox() as database:
         [[text]] = database.execute(
             "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
         ).fetchall()
@@ -134,6 +135,16 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if whole or name.lower() in named]
 
 
+@contextmanager
+def _sandbox() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database of nothing but what is handed to it, that answers alike on every machine."""
+    # The condition is only ever a filter over a table: no files, no network, no extensions.
+    with duckdb.connect(config={"enable_external_access": "false"}) as database:
+        # Its default is the machine's, so that another worker would choose other rows.
+        database.execute("SET TimeZone = 'UTC'")
+        yield database
+
+
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:
     if isinstance(tree, dict):
         yield tree
@@ -155,8 +166,7 @@ def _unworkable(why: str) -> JobInvalid:
 def matching_rows(table: pa.Table, where: str) -> pa.Array:
     """Indices of the rows for which the SQL condition is true, ascending."""
     numbered = table.append_column(_ROW, pa.array(range(len(table)), pa.int64()))
-    # The condition is only ever a filter over this table: no files, no network, no extensions.
-    with duckdb.connect(config={"enable_external_access": "false"}) as database:
+    with _sandbox() as database:
         try:
             database.register("rows_of_shard", numbered)
             found = database.sql(

@@ -75,6 +75,6 @@ class ParquetFormat:
     def manifest_of_part(self, body: bytes) -> bytes | None:
         try:
             metadata: dict[bytes, bytes] = pq.read_metadata(io.BytesIO(body)).metadata or {}
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, OSError):
             return None
         return metadata.get(FOOTER_KEY.encode())

@@ -21,7 +21,16 @@ from pipeline.stores.reading import retrying, translated
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _CONCURRENT_FOOTERS = 16
 # pyarrow raises plain OSErrors for files that are broken or encrypted; these words tell them.
-_BROKEN = ("thrift", "Corrupt", "corrupt", "Unexpected end of stream", "ncrypt", "page header")
+_BROKEN = (
+    "thrift",
+    "orrupt",
+    "Unexpected end of stream",
+    "ncrypt",
+    "page header",
+    "Codec failed",
+    "decompress",
+    "Invalid BYTE_ARRAY",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ def open_parquet(uri: str, options: StoreOptions) -> pq.ParquetFile:
             raise InputInvalid(
                 "not a whole Parquet file",
                 where=uri,
-                why=str(problem).splitlines()[0],
+                why=first_line(problem),
                 hint="write the file again, or keep it out of input.uri",
             ) from problem
         except OSError as problem:
@@ -121,9 +130,14 @@ def open_parquet(uri: str, options: StoreOptions) -> pq.ParquetFile:
     return retrying(attempt)
 
 
+def first_line(problem: Exception) -> str:
+    """The words of an error, which fit into a message of ours."""
+    return str(problem).splitlines()[0] if str(problem) else repr(problem)
+
+
 def read_error(problem: OSError, uri: str) -> SpotmillError:
     """What pyarrow's complaint means: bytes that are wrong stay wrong, a store may come back."""
-    why = str(problem).splitlines()[0] if str(problem) else repr(problem)
+    why = first_line(problem)
     if problem.errno is None and any(mark in why for mark in _BROKEN):
         return InputInvalid(
             "not a whole Parquet file",

@@ -16,7 +16,7 @@ from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.rows import FinishedRow, Prompt, Sampling
 from pipeline.core.shards import Shard
 from pipeline.dataset.columns import OUTPUT_SCHEMA, Columns, matching_rows, resolve_columns
-from pipeline.dataset.files import check_unchanged, open_parquet, read_error
+from pipeline.dataset.files import check_unchanged, first_line, open_parquet, read_error
 from pipeline.dataset.prompts import prompt_columns, prompt_maker
 from pipeline.job import JobSpec, SamplingSpec
 from pipeline.stores.options import StoreOptions
@@ -64,14 +64,19 @@ class ParquetShard:
 
     def prompt(self, row: int) -> Prompt:
         return self._make_prompt(
-            {name: column[row].as_py() for name, column in self._prompt_columns.items()}
+            {
+                name: _cell(column, row, f"column {name!r}")
+                for name, column in self._prompt_columns.items()
+            }
         )
 
     def sampling(self, row: int) -> Sampling:
         if not self._sampling.columns:
             return self._base
         given = {
-            parameter: self._table.column(column)[row].as_py()
+            parameter: _cell(
+                self._table.column(column), row, f"sampling column {column!r} for {parameter}"
+            )
             for parameter, column in self._sampling.columns.items()
         }
         return _overridden(
@@ -102,7 +107,10 @@ class ParquetShard:
         return sink.getvalue()
 
     def difference(self, part: bytes) -> str | None:
-        published = pq.read_table(io.BytesIO(part))
+        try:
+            published = pq.read_table(io.BytesIO(part))
+        except (pa.ArrowException, OSError) as problem:
+            return f"it is not a whole Parquet file: {first_line(problem)}"
         if published.num_rows != self.rows:
             return f"{published.num_rows} rows, the input has {self.rows}"
         missing = [
@@ -123,9 +131,36 @@ class ParquetShard:
         return None
 
 
+def _cell(column: pa.ChunkedArray, row: int, what: str) -> Any:
+    try:
+        return column[row].as_py()
+    except Exception as problem:
+        # Not UTF-8, a date beyond Python's, a time zone nobody knows: Arrow holds more than Python.
+        raise RowRejected(f"{what} cannot be read: {first_line(problem)}") from problem
+
+
 def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
     """Equal row by row, where not-a-number equals itself, as it does not to pyarrow."""
-    return bool(one.equals(other)) or repr(one.to_pylist()) == repr(other.to_pylist())
+    return bool(one.equals(other)) or all(map(_same_cell, one, other))
+
+
+def _same_cell(one: pa.Scalar, other: pa.Scalar) -> bool:
+    if one.equals(other) or not (one.is_valid and other.is_valid):
+        return bool(one.is_valid == other.is_valid)
+    # Down to the leaves, since a neighbour of the not-a-number may be what Python cannot hold.
+    if isinstance(one, pa.DictionaryScalar) and isinstance(other, pa.DictionaryScalar):
+        return _same_cell(one.value, other.value)
+    if isinstance(one, pa.ListScalar) and isinstance(other, pa.ListScalar):
+        return len(one) == len(other) and all(map(_same_cell, one.values, other.values))
+    if isinstance(one, pa.StructScalar) and isinstance(other, pa.StructScalar):
+        return one.type.names == other.type.names and all(
+            _same_cell(one[i], other[i]) for i in range(len(one.type.names))
+        )
+    try:
+        return repr(one.as_py()) == repr(other.as_py())
+    except Exception:
+        # Unequal to Arrow and unreadable to Python: it is no number, so Arrow's word stands.
+        return False
 
 
 def _read(shard: Shard, columns: Columns, options: StoreOptions) -> pa.Table:
@@ -163,7 +198,10 @@ def _overridden(spec: SamplingSpec, given: dict[str, Any]) -> Sampling:
         return SamplingSpec.model_validate(spec.model_dump() | given).core()
     except ValidationError as problem:
         wrong = problem.errors()[0]
-        name = wrong["loc"][0]
+        name = str(wrong["loc"][0])
+        # min_tokens is also wrong when it is the job's own, and this row's max_tokens is smaller.
+        name = name if name in given else "max_tokens"
         raise RowRejected(
-            f"sampling column {spec.columns[str(name)]!r} for {name}: {wrong['msg']}"
+            f"sampling column {spec.columns[name]!r} for {name}: "
+            f"{wrong['msg'].removeprefix('Value error, ')}"
         ) from problem

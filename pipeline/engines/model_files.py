@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import InputInvalid
 from pipeline.job import ModelSpec
@@ -45,17 +44,31 @@ def _fetched(uri: str, options: StoreOptions) -> str:
         if place.is_dir():
             return str(place)
         place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=place.parent))
-        for name in files:
-            target = unfinished / name.removeprefix(root).lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            s3.get_file(name, str(target))
-    try:
-        unfinished.rename(place)
-    except OSError:
-        # Another worker of this machine was faster; both fetched the same.
-        shutil.rmtree(unfinished)
+        # Whatever ends the download, the folder goes with it, unless it has become the place.
+        with tempfile.TemporaryDirectory(dir=place.parent) as unfinished:
+            for name in files:
+                target = Path(unfinished) / _below(root, name, uri)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                s3.get_file(name, str(target))
+            try:
+                Path(unfinished).rename(place)
+            except OSError:
+                # Another worker of this machine was faster; both fetched the same.
+                if not place.is_dir():
+                    raise
     return str(place)
+
+
+def _below(root: str, name: str, uri: str) -> PurePosixPath:
+    below = PurePosixPath(name.removeprefix(root).lstrip("/"))
+    if ".." in below.parts:
+        raise InputInvalid(
+            f"the model's file {name!r} would lie outside its folder here",
+            where=uri,
+            why="`..` is a name in a bucket, and the folder above on a disk",
+            hint="give the model's files names without `..`",
+        )
+    return below
 
 
 def _cache() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,7 +36,8 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`url` is None for Amazon's own; `region` is None when only the bucket itself can tell."""
+    """`url` is None for Amazon's own, and never holds a user and password; `region` is None when
+    only the bucket itself can tell."""
 
     url: str | None
     region: str | None
@@ -104,7 +106,7 @@ def arrow_filesystem(uri: str, options: StoreOptions) -> tuple[FileSystem, str]:
     if endpoint.url:
         parts = urlsplit(endpoint.url)
         settings["scheme"] = parts.scheme
-        settings["endpoint_override"] = f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        settings["endpoint_override"] = f"{parts.netloc}{parts.path.rstrip('/')}"
     return fs.S3FileSystem(**settings), location.path
 
 
@@ -125,14 +127,29 @@ def _session(options: StoreOptions) -> Session:
 
 
 def _endpoint(options: StoreOptions, session: Session) -> Endpoint:
-    url = options.endpoint_url or _configured_endpoint(session)
-    if url is not None and urlsplit(url).scheme not in ("http", "https"):
-        raise StoreDenied(
-            f"the endpoint {url!r} is no web address", hint="write https://host or http://host:port"
-        )
+    written = options.endpoint_url or _configured_endpoint(session)
+    url = None if written is None else _web_address(written)
     # botocore knows AWS_DEFAULT_REGION and the profile's region, but not AWS_REGION.
     region = options.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
     return Endpoint(url, region or ("us-east-1" if url else None))
+
+
+def _web_address(written: str) -> str:
+    """Without user and password: requests are signed and never send them, messages would."""
+    try:
+        parts = urlsplit(written)
+        # A port that is no number is only found out about when it is asked for.
+        sound = parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        # Not by its parts, which a secret with a slash in it upsets.
+        shown = re.sub(r"^([A-Za-z0-9+.-]+://)?.*@", r"\1", written, flags=re.DOTALL)
+        raise StoreDenied(
+            f"the endpoint {shown!r} is no web address",
+            hint="write https://host or http://host:port",
+        )
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _configured_endpoint(session: Session) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.stop import StopBaseT, stop_before_delay
 from tenacity.wait import WaitBaseT, wait_random_exponential
 
-from pipeline.core.errors import StoreUnavailable
+from pipeline.core.errors import JobInvalid, StoreUnavailable
 from pipeline.core.ports import ObjectStore
 
 T = TypeVar("T")
@@ -35,7 +36,18 @@ class RetryPolicy:
 
 
 def _patience_seconds() -> float:
-    return float(os.environ.get("SPOTMILL_STORE_SECONDS", "60"))
+    given = os.environ.get("SPOTMILL_STORE_SECONDS", "60")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise JobInvalid(
+            f"{given!r} is no number of seconds",
+            where="SPOTMILL_STORE_SECONDS",
+            hint="set it to how long a store may be away, such as 60, or unset it",
+        )
+    return seconds
 
 
 class RetryingStore:

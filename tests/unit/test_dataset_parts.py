@@ -162,3 +162,55 @@ def test_any_text_is_published_as_it_is(tmp_path: Path) -> None:
     part = part_of(shard, rows)
     assert pq.read_table(io.BytesIO(part)).column("completion").to_pylist() == odd
     assert shard.difference(part) is None
+
+
+NOT_UTF8 = pa.array([b"x", b"\xff\xfe", None], pa.binary()).view(pa.string())
+ODD_CELLS = [
+    NOT_UTF8,
+    NOT_UTF8.dictionary_encode(),
+    pa.StructArray.from_arrays([NOT_UTF8, pa.array([float("nan")] * 3)], ["text", "number"]),
+    pa.ListArray.from_arrays(
+        pa.array([0, 1, 2, 3]),
+        pa.StructArray.from_arrays([NOT_UTF8, pa.array([float("nan")] * 3)], ["text", "number"]),
+    ),
+    pa.MapArray.from_arrays(
+        pa.array([0, 1, 2, 2]),
+        pa.array([b"\xff", b"k"], pa.binary()).view(pa.string()),
+        pa.array([float("nan"), float("nan")]),
+    ),
+    pa.array([2**61, None, 0], pa.timestamp("us")),
+]
+
+
+@pytest.mark.parametrize("cells", ODD_CELLS, ids=lambda cells: str(cells.type))
+def test_cells_that_python_cannot_hold_are_published_as_they_are(
+    tmp_path: Path, cells: pa.Array
+) -> None:
+    path = written(tmp_path / "b.parquet", {"q": ["a", "b", "c"], "odd": cells})
+    [shard] = opened(job_over(path))
+    part = part_of(shard)
+    assert shard.difference(part) is None
+    table = pq.read_table(io.BytesIO(part))
+    order = pa.array([1, 0, 2])
+    for wrong in (table.take(order), table.set_column(1, "odd", pa.nulls(3, cells.type))):
+        other = wrong.set_column(0, "q", table.column("q"))
+        assert shard.difference(rewritten(part, other)) == (
+            "column 'odd' is not the input's, row by row"
+        )
+
+
+@pytest.mark.parametrize("kind", ["page", "footer", "half", "nothing"])
+def test_a_damaged_part_is_a_difference_in_words(dataset: Path, kind: str) -> None:
+    [shard] = opened(job_over(dataset))
+    part = part_of(shard)
+    damaged = {
+        "page": part[:4] + b"\xff" * 600 + part[604:],
+        "footer": part[:-60] + b"\xff" * 52 + part[-8:],
+        "half": part[: len(part) // 2],
+        "nothing": b"",
+    }[kind]
+    found = shard.difference(damaged)
+    assert found is not None
+    assert found.startswith("it is not a whole Parquet file: ")
+    if kind != "page":
+        assert ParquetFormat().manifest_of_part(damaged) is None

@@ -149,3 +149,33 @@ def test_a_template_cannot_leave_its_sandbox(tmp_path: Path, attack: str) -> Non
 def test_what_a_row_says_is_never_run(tmp_path: Path) -> None:
     evil = "{{ ''.__class__ }}{% for x in range(9) %}x{% endfor %}"
     assert rendered(tmp_path, "Say {{ a }}", a=[evil]) == [f"Say {evil}"]
+
+
+def not_utf8(*cells: bytes | None) -> pa.Array:
+    return pa.array(cells, pa.binary()).view(pa.string())
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["plain", "dictionary"])
+def test_a_cell_that_is_not_utf8_is_that_rows_error(tmp_path: Path, encoded: bool) -> None:
+    cells = not_utf8(b"x", b"\xff\xfe", b"y")
+    cells = cells.dictionary_encode() if encoded else cells
+    path = written(tmp_path / "a.parquet", {"q": cells})
+    before, broken, after = text_or_error(job_over(path))
+    assert (before, after) == ("x", "y")
+    assert broken.startswith("! column 'q' cannot be read: ")
+    assert "\n" not in broken
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([0, 2**61], pa.timestamp("us")),
+        pa.array([0, 2**61], pa.timestamp("us", tz="UTC")),
+        pa.array([0, 2**30], pa.date32()),
+    ],
+)
+def test_a_moment_beyond_pythons_is_that_rows_error(tmp_path: Path, cells: pa.Array) -> None:
+    path = written(tmp_path / "a.parquet", {"q": ["x", "y"], "at": cells})
+    good, broken = text_or_error(job_over(path, template="{{ q }} {{ at.year }}"))
+    assert good == "x 1970"
+    assert broken.startswith("! column 'at' cannot be read: ")

@@ -188,3 +188,27 @@ def test_every_refusal_says_where(tmp_path: Path) -> None:
             planned(job_over(place))
         assert str(place) in str(refused.value)
         assert "what to do" in str(refused.value)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["none", "snappy", "zstd", "gzip", "lz4", "brotli"])
+def test_a_damaged_page_is_never_taken_for_a_store_that_may_come_back(
+    tmp_path: Path, codec: str, version: str
+) -> None:
+    """Whatever the codec says of it: the file is wrong, and stays so."""
+    table = pa.table({"q": [f"question {n * 7919 % 1009}" for n in range(3_000)]})
+    options = {"compression": codec, "data_page_version": version, "use_dictionary": False}
+    whole = written(tmp_path / "whole" / "a.parquet", table, **options).read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    path = tmp_path / "broken.parquet"
+    complaints = 0
+    for place in range(60, footer - 40, footer // 6):
+        for filler in (b"\x00", b"\xff"):
+            path.write_bytes(whole[:place] + filler * 40 + whole[place + 40 :])
+            try:
+                opened(job_over(path))
+            except InputInvalid as refused:
+                assert refused.where == str(path)
+                complaints += 1
+    # Without a codec's checksum, some damage reads as other text.
+    assert complaints >= 1

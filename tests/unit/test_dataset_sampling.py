@@ -78,3 +78,37 @@ def test_a_cell_out_of_range_is_that_rows_error(
     assert "\n" not in str(rejected.value)
     assert "http" not in str(rejected.value)
     assert found.sampling(0) == found.sampling(2)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "cell", "kind", "own"),
+    [
+        ("max_tokens", 4, pa.int64(), {"min_tokens": 5}),
+        ("min_tokens", 10, pa.int64(), {}),
+        ("seed", 2**63, pa.uint64(), {}),
+        ("stop", "", pa.string(), {}),
+        ("stop", ["END", ""], pa.list_(pa.string()), {}),
+    ],
+)
+def test_what_the_engine_would_choke_on_is_that_rows_error(
+    tmp_path: Path, parameter: str, cell: object, kind: pa.DataType, own: dict[str, int]
+) -> None:
+    cells = pa.array([None, cell], kind)
+    path = written(tmp_path / "a.parquet", {"q": ["x", "y"], "own": cells})
+    sampling = {"max_tokens": 9, "columns": {parameter: "own"}} | own
+    [found] = opened(job_over(path, sampling=sampling, columns=["q"]))
+    with pytest.raises(RowRejected, match=f"sampling column 'own' for {parameter}: ") as rejected:
+        found.sampling(1)
+    assert "Value error" not in str(rejected.value)
+    assert found.sampling(0) == Sampling(max_tokens=9, min_tokens=own.get("min_tokens", 0))
+
+
+def test_a_cell_that_python_cannot_hold_is_that_rows_error(tmp_path: Path) -> None:
+    cells = pa.array([b"END", b"\xff\xfe"], pa.binary()).view(pa.string())
+    path = written(tmp_path / "a.parquet", {"q": ["x", "y"], "own": cells})
+    [found] = opened(job_over(path, sampling={"columns": {"stop": "own"}}))
+    assert found.sampling(0) == Sampling(stop=("END",))
+    with pytest.raises(
+        RowRejected, match=r"sampling column 'own' for stop cannot be read: .*utf-8"
+    ):
+        found.sampling(1)

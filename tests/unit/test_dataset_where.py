@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline.core.errors import JobInvalid
@@ -122,3 +125,27 @@ def test_a_condition_that_another_attempt_would_answer_differently_is_refused(
     """A successor reads the shard again, and a row's index must mean the same row."""
     with pytest.raises(JobInvalid):
         planned(job_over(dataset, where=where))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    ("where", "chosen"),
+    [
+        ("moment >= '2026-11-20'", ["q2", "q3"]),
+        ("moment < '2026-11-20 04:00:00'", ["q0", "q1", "q2"]),
+        ("hour(moment) < 12", ["q2", "q3"]),
+        ("moment::DATE = DATE '2026-11-19'", ["q0", "q1"]),
+    ],
+)
+def test_a_condition_on_a_moment_means_the_same_in_every_time_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, where: str, chosen: list[str]
+) -> None:
+    moments = [datetime(2026, 11, 19, 22, tzinfo=UTC) + timedelta(hours=n) for n in (0, 1, 4, 13)]
+    columns = {"q": ["q0", "q1", "q2", "q3"], "moment": pa.array(moments)}
+    job = job_over(written(tmp_path / "a.parquet", columns), where=where)
+    with monkeypatch.context() as here:
+        here.setenv("TZ", zone)
+        time.tzset()
+        found = prompts(job)
+    time.tzset()
+    assert found == chosen

@@ -42,11 +42,95 @@ def test_code_that_comes_with_a_model_is_refused(device: Device) -> None:
 
 
 @devices
-@pytest.mark.parametrize("kind", ["pt", "npcache"])
-def test_pickles_are_refused(device: Device, kind: str) -> None:
-    with pytest.raises(EngineRefused, match="unpickles"):
+@pytest.mark.parametrize("kind", ["pt", "npcache", "auto", "hf", "mistral", "tensorizer", "PT", 1])
+def test_pickles_are_refused(device: Device, kind: object) -> None:
+    with pytest.raises(EngineRefused, match="unpickle"):
         refuse_unsound(job(engine={"load_format": kind}), device, None)
-    refuse_unsound(job(engine={"load_format": "safetensors"}), device, None)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "runai_streamer", "Safetensors", "dummy"])
+def test_what_reads_no_pickles_is_not_refused(kind: str) -> None:
+    refuse_unsound(job(engine={"load_format": kind}), "cuda", None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "place"),
+    [
+        ({"worker_cls": "mine.Worker"}, "worker_cls"),
+        ({"worker_extension_cls": "mine.Worker"}, "worker_extension_cls"),
+        ({"scheduler_cls": "mine.Scheduler"}, "scheduler_cls"),
+        ({"logits_processors": ["mine:Processor"]}, "logits_processors"),
+        ({"io_processor_plugin": "mine"}, "io_processor_plugin"),
+        ({"reasoning_parser_plugin": "/etc/mine.py"}, "reasoning_parser_plugin"),
+        (
+            {"structured_outputs_config": {"reasoning_parser_plugin": "/etc/mine.py"}},
+            "structured_outputs_config.reasoning_parser_plugin",
+        ),
+        ({"model_class_overrides": {"Llama": "mine:Llama"}}, "model_class_overrides"),
+        ({"distributed_executor_backend": "mine.Executor"}, "distributed_executor_backend"),
+        ({"distributed_executor_backend": ["mine"]}, "distributed_executor_backend"),
+        ({"compilation_config": {"backend": "mine.compile"}}, "compilation_config"),
+        (
+            {"compilation_config": {"inductor_passes": {"a": "os.system"}}},
+            "compilation_config.inductor_passes",
+        ),
+        (
+            {"ec_manager_config": {"encoder_cache_manager_cls": "mine.Cache"}},
+            "ec_manager_config.encoder_cache_manager_cls",
+        ),
+        ({"kv_transfer_config": {"kv_connector_module_path": "mine"}}, "kv_transfer_config"),
+        ({"logging_config": {"pylogging_config_file": "/etc/a.json"}}, "logging_config.pylog"),
+        ({"additional_config": [{"any": [{"module_path": "mine"}]}]}, "additional_config"),
+    ],
+)
+def test_code_that_a_job_names_is_refused(engine: dict[str, Any], place: str) -> None:
+    with pytest.raises(EngineRefused, match="runs code") as refused:
+        refuse_unsound(job(engine=engine), "cuda", None)
+    assert refused.value.where.startswith(f"model.engine.{place}")
+    assert refused.value.exit_code == 2
+
+
+def test_settings_that_load_no_code_are_handed_on() -> None:
+    engine = {
+        "enforce_eager": True,
+        "tokenizer": "org/tokenizer",
+        "seed": 7,
+        "distributed_executor_backend": "mp",
+        "compilation_config": {"backend": "inductor", "cudagraph_mode": "NONE"},
+        "hf_overrides": {"rope_theta": 10_000},
+        "max_num_seqs": 8,
+    }
+    refuse_unsound(job(engine=engine), "cuda", {})
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("model", "model.id"),
+        ("revision", "model.revision"),
+        ("quantization", "model.quantization"),
+        ("speculative_config", "model.speculative"),
+        ("spec_method", "model.speculative"),
+        ("spec_model", "model.speculative"),
+        ("spec_tokens", "model.speculative"),
+        ("max_model_len", "model.max_model_len"),
+        ("disable_log_stats", "leave it out"),
+    ],
+)
+def test_what_the_job_has_a_name_for_is_not_said_twice(key: str, instead: str) -> None:
+    with pytest.raises(EngineRefused, match=f"{key} is not for model.engine") as refused:
+        refuse_unsound(job(engine={key: None}), "cuda", None)
+    assert instead in refused.value.hint
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gguf"])
+def test_what_only_a_gpu_runs_is_refused_where_the_model_says_so(method: str) -> None:
+    config = {"quantization_config": {"quant_method": method}}
+    with pytest.raises(EngineRefused, match="CPU build") as refused:
+        refuse_unsound(job(), "cpu", config)
+    assert refused.value.where == "config.json of m"
+    refuse_unsound(job(), "cuda", config)
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,12 @@ def test_each_kind_of_prompt_is_enough(kind: str) -> None:
         "sampling: {top_p: .nan}",
         "sampling: {max_tokens: 0}",
         "sampling: {columns: {temprature: t}}",
+        "sampling: {max_tokens: 4, min_tokens: 5}",
+        "sampling: {min_tokens: 257}",
+        "sampling: {stop: ''}",
+        "sampling: {stop: [END, '']}",
+        "sampling: {seed: 9223372036854775808}",
+        "sampling: {seed: -9223372036854775809}",
         "shards: {rows: 0}",
         "chunks: {seconds: 0}",
         "chunks: {seconds: .nan}",
@@ -250,3 +256,26 @@ def test_the_standard_tags_are_always_there() -> None:
         "ModelID": "some/model",
         "Extra": "x",
     }
+
+
+def test_the_widest_sampling_is_taken() -> None:
+    sampling = parse(MINIMAL + "sampling: {min_tokens: 256, seed: -9223372036854775808}\n").sampling
+    assert (sampling.min_tokens, sampling.seed) == (256, -(2**63))
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://key:hunter2@host", "https://key:hun/ter2@host", "key:hunter2@host:9000"]
+)
+def test_an_endpoint_names_no_user_and_password(endpoint: str) -> None:
+    problem = refusal(MINIMAL + f"storage_options: {{endpoint_url: '{endpoint}'}}\n")
+    assert problem.where.endswith("line 5")
+    assert "AWS_SECRET_ACCESS_KEY" in problem.what
+    assert "ter2" not in str(problem)
+
+
+def test_a_token_has_no_place_among_the_engines_keys() -> None:
+    job = MINIMAL.replace("some/model", "some/model, engine: {hf_token: hunter2}")
+    problem = refusal(job)
+    assert problem.where.endswith("line 4")
+    assert "set HF_TOKEN" in problem.what
+    assert "hunter2" not in str(problem)

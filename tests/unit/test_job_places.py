@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import JobInvalid
 from pipeline.job import JobSpec, parse_job
 
 
-def job(uri: str, source: str, model: str = "org/model", more: str = "") -> JobSpec:
+def job(
+    uri: str, source: str, model: str = "org/model", more: str = "", output: str = "_answers"
+) -> JobSpec:
     text = (
-        f"name: n\ninput: {{uri: '{uri}', prompt: q}}\noutput: {{uri: '{uri}'}}\n"
+        f"name: n\ninput: {{uri: '{uri}', prompt: q}}\noutput: {{uri: '{output}'}}\n"
         f"model: {{id: '{model}'}}\n{more}"
     )
     return parse_job(text, source=source, date="2026-11-20")
@@ -38,7 +41,8 @@ def job(uri: str, source: str, model: str = "org/model", more: str = "") -> JobS
 def test_a_place_is_meant_from_the_job_files_folder(uri: str, source: str, absolute: str) -> None:
     resolved = job(uri, source)
     assert resolved.input.uri == absolute
-    assert resolved.output.uri == absolute.rstrip("/") + "/"
+    elsewhere = job("/prompts/", source, output=uri)
+    assert elsewhere.output.uri == absolute.rstrip("/") + "/"
 
 
 def test_a_relative_job_file_is_meant_from_here(
@@ -77,3 +81,53 @@ def test_the_tag_names_the_model_as_the_job_does() -> None:
     assert job("in/", "/jobs/job.yaml", "./models/m").tags["ModelID"] == "./models/m"
     mine = job("in/", "/jobs/job.yaml", more="tags: {ModelID: mine}\n")
     assert mine.tags["ModelID"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("uri", "output"),
+    [
+        ("in/", "in/"),
+        ("in", "in"),
+        ("in/", "in/out/"),
+        ("in", "in/deep/er/out"),
+        ("./", "out/"),
+        ("in/", "x/../in/out"),
+        ("file:///jobs/in/", "in/out/"),
+        ("in/", "file:///jobs/in/out/"),
+        ("s3://lake/in", "s3://lake/in/out"),
+        ("s3://lake/", "s3://lake/answers/"),
+        ("out/data/", "out/"),
+        ("out/data/run=n-2026-11-20/", "out/"),
+        ("in/**", "in/out/"),
+        ("in/**/*.parquet", "in/out/"),
+        ("s3://lake/**/*.parquet", "s3://lake/out/"),
+        ("out/data/*/*.parquet", "out/"),
+        ("*/data/run=*/part-?????.parquet", "out/"),
+        ("in/{date}/", "in/2026-11-20/out"),
+    ],
+)
+def test_an_output_is_not_where_the_input_is_read(uri: str, output: str) -> None:
+    with pytest.raises(JobInvalid, match="the output lies where the input is read") as refused:
+        job(uri, "/jobs/job.yaml", output=output)
+    assert refused.value.where == "/jobs/job.yaml, line 3"
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("uri", "output"),
+    [
+        ("in/", "out/"),
+        ("in/", "in-out/"),
+        ("in/a.parquet", "in/"),
+        ("in/*.parquet", "in/out/"),
+        ("in/[ab]/*.parquet", "in/out/"),
+        ("in/", "in/_out/"),
+        ("out/prompts/", "out/"),
+        ("out/data/run=yesterday/", "out/"),
+        ("s3://lake/in/", "s3://pond/in/out/"),
+        ("s3://lake/in/*.parquet", "s3://lake/in/out/"),
+        ("/lake/in/", "s3://lake/in/out"),
+    ],
+)
+def test_an_output_may_lie_anywhere_else(uri: str, output: str) -> None:
+    assert job(uri, "/jobs/job.yaml", output=output)
