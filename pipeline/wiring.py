@@ -36,7 +36,8 @@ from pipeline.engines.model_files import local_model
 from pipeline.engines.preload import cpu_environment
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import device_at_hand, load_vllm
-from pipeline.job import JobSpec, fingerprint, parse_job
+from pipeline.job import JobSpec, fingerprint
+from pipeline.job_file import parse_job
 from pipeline.ledger import Ledger, latest_run
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices

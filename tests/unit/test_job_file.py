@@ -8,7 +8,8 @@ from textwrap import dedent
 import pytest
 
 from pipeline.core.errors import JobInvalid
-from pipeline.job import JobSpec, parse_job
+from pipeline.job import JobSpec
+from pipeline.job_file import parse_job
 
 MINIMAL = dedent(
     """\

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import JobInvalid
-from pipeline.job import JobSpec, parse_job
+from pipeline.job import JobSpec
+from pipeline.job_file import parse_job
 
 
 def job(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.errors import JobInvalid
-from pipeline.job import SpeculativeSpec, parse_job
+from pipeline.job import SpeculativeSpec
+from pipeline.job_file import parse_job
 
 JOB = """\
 name: n
