@@ -6,9 +6,11 @@ import atexit
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -130,19 +132,40 @@ def _with_prefect(here: wiring.JobAtHand, workers: int) -> Json:
 
     from flows.generate import generate
 
+    def terminate(number: int, _frame: FrameType | None) -> NoReturn:
+        raise TerminationSignal(signal=number)
+
+    # Prefect hands SIGTERM on to the handler before its own, and the default one kills at once:
+    # with exit code -15, and with Prefect's temporary server left behind.
+    signal.signal(signal.SIGTERM, terminate)
+    _start_own_server()
     try:
         state = generate(
             here.uri, here.run_id, here.date, workers, worker_deployment=None, return_state=True
         )
-    except TerminationSignal as sigterm:
-        hint = "`spotmill resume` goes on from here"
-        raise Interrupted("SIGTERM received", hint=hint) from sigterm
+    except (TerminationSignal, KeyboardInterrupt) as stop:
+        name = "SIGINT" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"
+        raise Interrupted(f"{name} received", hint="`spotmill resume` goes on from here") from stop
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result
     if not isinstance(result, dict):
         raise SpotmillError(f"the flow ended as {state.name}", why=state.message or "")
     return result
+
+
+def _start_own_server() -> None:
+    """Prefect's temporary server, where none is configured, deaf to Ctrl-C: without it, Prefect
+    would ask for minutes what became of it."""
+    from prefect.client.base import ServerType, determine_server_type
+    from prefect.server.api.server import SubprocessASGIServer
+
+    if determine_server_type() == ServerType.EPHEMERAL:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            SubprocessASGIServer().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @app.command()

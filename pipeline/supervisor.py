@@ -64,7 +64,7 @@ class Supervisor:
         self._fleet = fleet
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
-        self._over_before: frozenset[str] | None = None
+        self._before: frozenset[str] | None = None
         self._failures = 0
         self._progress: tuple[int, int] | None = None
         self._answered = clock.now()
@@ -107,14 +107,25 @@ class Supervisor:
         if not left:
             return True
         sessions = self._ledger.sessions()
-        if self._over_before is None:
-            self._over_before = frozenset(name for name, s in sessions.items() if s.over)
-        of_now = {name: s for name, s in sessions.items() if name not in self._over_before}
+        of_now = self._of_now(sessions)
         _raise_fatal(of_now)
         self._hold_budget(sessions, of_now)
         self._count_failures(len(left), sessions)
         self._start_missing(left, sessions)
         return False
+
+    def _of_now(self, sessions: Mapping[str, Session]) -> dict[str, Session]:
+        """Without what earlier starts left: sessions that were there before and beat no more."""
+        now = self._clock.now()
+        for worker_id, session in sessions.items():
+            self._watch.observe(worker_id, session.beat, now)
+        if self._before is None:
+            self._before = frozenset(sessions)
+        return {
+            worker_id: session
+            for worker_id, session in sessions.items()
+            if worker_id not in self._before or self._watch.seen_alive(worker_id)
+        }
 
     def _count_failures(self, left: int, sessions: Mapping[str, Session]) -> None:
         progress = (left, sum(session.rows for session in sessions.values()))
@@ -156,8 +167,6 @@ class Supervisor:
 
     def _live(self, sessions: Mapping[str, Session]) -> int:
         now = self._clock.now()
-        for worker_id, session in sessions.items():
-            self._watch.observe(worker_id, session.beat, now)
         return sum(
             counts_as_live(
                 sessions.get(worker_id),

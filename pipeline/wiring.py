@@ -93,7 +93,7 @@ def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> Jo
         uri=uri if "://" in uri else str(Path(uri).resolve()),
         date=date,
         job=job,
-        run_id=_checked_name(run_id or f"{job.name}-{date}"),
+        run_id=_checked_name(f"{job.name}-{date}" if run_id is None else run_id),
         options=options,
         store=open_store(job.output.uri, options),
     )
@@ -239,7 +239,9 @@ def run_worker(
     clock = SystemClock()
     node = node_from_environment()
     settings = WorkerSettings(
-        worker_id=_checked_name(worker_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"),
+        worker_id=_checked_name(
+            f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
+        ),
         output_uri=here.job.output.uri,
         chunk_rows=job.chunks.rows,
         chunk_seconds=job.chunks.seconds,
@@ -363,7 +365,7 @@ def _text(uri: str, what: str, options: StoreOptions) -> str:
 
 
 def _checked_name(name: str) -> str:
-    if not name or not all(c.isalnum() or c in "._-" for c in name):
+    if name in ("", ".", "..") or not all(c.isalnum() or c in "._-" for c in name):
         raise JobInvalid(
             f"{name!r} cannot name a run", hint="use letters, digits, '.', '_' and '-' alone"
         )

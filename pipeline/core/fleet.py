@@ -32,15 +32,16 @@ def counts_as_live(
 ) -> bool:
     """Whether a worker is to be counted on, by the supervisor's own clock.
 
-    `asked_for` is when this supervisor started it, None for a worker that somebody else started;
-    `still_for` how long its beat was seen to stand still. Wrong either way costs a worker that
-    finds nothing to do, or a wait; leases keep shards from harm.
+    `asked_for` is when this supervisor started it, None for a stranger: a worker that somebody else
+    started, or that the pool says is over. `still_for` is how long its beat was seen to stand
+    still. Wrong either way costs a worker that finds nothing to do, or a wait; leases keep shards
+    from harm.
     """
     if session is None:
         return asked_for is not None and now - asked_for < BOOT_SECONDS
     if session.over:
         return False
-    if session.state == "load":
+    if session.state == "load" and asked_for is not None:
         return still_for < LOAD_SECONDS
     # Workers beat four times in a lease. A stranger's silence is believed sooner: after a crash of
     # everything, new workers can load their models while the old leases run out.

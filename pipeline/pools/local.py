@@ -66,5 +66,12 @@ def _in_words(code: int) -> WorkerEnd:
     if code in _NO_PROBLEM:
         return WorkerEnd()
     if code < 0:
-        return WorkerEnd(f"killed by {signal.Signals(-code).name}")
+        return WorkerEnd(f"killed by {_signal_name(-code)}")
     return WorkerEnd(f"exit code {code}", fatal=code == _REFUSED)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"

@@ -1,0 +1,440 @@
+"""A supervisor over workers that die, never come, fall silent, refuse, and cost money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.errors import (
+    BudgetReached,
+    Interrupted,
+    PoolUnavailable,
+    StoreUnavailable,
+    WorkersFailed,
+)
+from pipeline.core.fleet import BOOT_SECONDS, WorkerEnd
+from pipeline.core.money import UNKNOWN_PRICE
+from pipeline.core.ports import InterruptionNotice, ObjectStore
+from pipeline.stores.faults import NO_FAULT, REFUSED, Call, Fault, FaultyStore
+from pipeline.supervisor import FATAL_ERRORS, FleetSettings, Supervisor
+from tests.simulation.fakes import NoticeAt
+from tests.simulation.scripted_pool import WELL, House, Life, ScriptedPool
+
+NEVER_COMES = Life(boot_seconds=None)
+KILLED_IN_BOOT = Life(boot_seconds=4.0, dies_at=2.0)
+KILLED_IN_LOAD = Life(boot_seconds=1.0, load_seconds=9.0, dies_at=5.0)
+KILLED_AT_WORK = Life(last_rows=1)
+LOST = Life(last_rows=1, death=None)
+"""Its machine is gone, and the pool calls it running for ever."""
+
+
+def supervise(
+    pool: ScriptedPool,
+    *,
+    workers: int = 1,
+    store: ObjectStore | None = None,
+    notice: InterruptionNotice | None = None,
+    budget_usd: str | None = None,
+    patience_seconds: float = 600.0,
+) -> None:
+    """A supervisor's whole life; however it ends, its workers are asked to stop, once."""
+    house = pool.house
+    fleet = FleetSettings(
+        workers=workers,
+        lease_seconds=house.lease_seconds,
+        patience_seconds=patience_seconds,
+        budget_usd=None if budget_usd is None else Decimal(budget_usd),
+    )
+    supervisor = Supervisor(
+        house.ledger_over(store or house.memory),
+        list(house.rows),
+        pool,
+        house.clock,
+        notice or NoticeAt(),
+        fleet,
+    )
+    try:
+        supervisor.run()
+    finally:
+        assert pool.stops_asked == 1
+        assert pool.most_alive <= workers
+    assert house.complete
+
+
+@dataclass(slots=True)
+class Orphans:
+    """Workers of a supervisor that was killed: nobody asks them anything, and they live on."""
+
+    house: House
+
+    def start(self, *lives: Life) -> None:
+        forgotten = ScriptedPool(self.house, lives)
+        for nth in range(len(lives)):
+            forgotten.start(f"orphan-{nth}")
+
+
+def between(first: float, last: float, house: House) -> Callable[[], bool]:
+    """True from virtual second `first` until `last`."""
+    return lambda: first <= house.clock.now() < last
+
+
+# The good night.
+
+
+def test_a_published_run_returns_and_starts_nobody() -> None:
+    pool = ScriptedPool(House({0: 3, 1: 3}))
+    pool.house.publish(0, 1)
+    supervise(pool)
+    assert pool.started_at == []
+
+
+@pytest.mark.parametrize(("workers", "started"), [(1, 1), (2, 2), (9, 3)])
+def test_workers_are_started_once_and_no_more_than_there_are_shards(
+    workers: int, started: int
+) -> None:
+    pool = ScriptedPool(House({0: 20, 1: 20, 2: 20}))
+    supervise(pool, workers=workers)
+    assert pool.started_at == [0.0] * started
+
+
+def test_the_last_beats_are_waited_for_but_not_for_ever() -> None:
+    pool = ScriptedPool(House({0: 3}), (NEVER_COMES, WELL))
+    pool.start("never told of")
+    supervise(pool)
+    assert pool.house.clock.now() < 90
+
+
+def test_a_worker_that_finds_nothing_is_not_started_again_and_again() -> None:
+    takes_all = Life(holds=2, row_seconds=5.0)
+    pool = ScriptedPool(House({0: 20, 1: 20}), (takes_all, Life(boot_seconds=9.0)))
+    supervise(pool, workers=2)
+    assert len(pool.started_at) == 2
+    assert [w.session.rows for w in pool.workers.values()] == [40, 0]
+
+
+# Workers that go.
+
+
+@pytest.mark.parametrize("life", [KILLED_IN_BOOT, KILLED_AT_WORK], ids=["booting", "at work"])
+def test_a_killed_worker_is_replaced(life: Life) -> None:
+    pool = ScriptedPool(House({0: 8}), (life,))
+    supervise(pool)
+    assert len(pool.started_at) == 2
+    assert pool.started_at[1] < 20
+
+
+def test_a_worker_killed_while_it_loads_is_replaced_when_the_pool_tells_of_it() -> None:
+    pool = ScriptedPool(House({0: 8}), (KILLED_IN_LOAD,))
+    supervise(pool)
+    assert pool.started_at[1] < 20
+
+
+def test_a_lost_machine_is_replaced_though_the_pool_calls_it_running() -> None:
+    house = House({0: 8})
+    pool = ScriptedPool(house, (LOST,))
+    supervise(pool)
+    [first, second] = pool.started_at
+    assert house.lease_seconds <= second - first < 3 * house.lease_seconds
+    assert pool.running() == 1
+
+
+def test_a_worker_that_never_comes_is_replaced_when_it_should_have_booted() -> None:
+    pool = ScriptedPool(House({0: 3}), (NEVER_COMES,))
+    supervise(pool)
+    [first, second] = pool.started_at
+    assert BOOT_SECONDS <= second - first < BOOT_SECONDS + 2
+
+
+def test_one_dead_holder_among_the_living_gets_one_successor() -> None:
+    pool = ScriptedPool(House({0: 30, 1: 30, 2: 30}), (WELL, KILLED_AT_WORK))
+    supervise(pool, workers=3)
+    assert len(pool.started_at) == 4
+
+
+workers_wanted = pytest.mark.parametrize("workers", [1, 2, 3])
+
+
+@workers_wanted
+def test_kills_for_ever_with_a_row_in_between_never_end_the_run(workers: int) -> None:
+    pool = ScriptedPool(House({0: 9, 1: 9, 2: 9}), forever=KILLED_AT_WORK)
+    supervise(pool, workers=workers)
+    assert len(pool.started_at) > 3 * workers + 3
+
+
+@workers_wanted
+@pytest.mark.parametrize(
+    "life",
+    [KILLED_IN_BOOT, Life(row_seconds=3.0, last_rows=0), Life(error_kind="EngineDied")],
+    ids=["booting", "at work", "engine died"],
+)
+def test_kills_without_a_row_end_the_run_at_three_a_place(life: Life, workers: int) -> None:
+    pool = ScriptedPool(House({0: 9, 1: 9, 2: 9}), forever=life)
+    with pytest.raises(WorkersFailed, match="without finishing a row"):
+        supervise(pool, workers=workers)
+    ended = len(pool.workers) - pool.running()
+    assert 3 * workers <= ended < 4 * workers
+
+
+def test_rows_finished_in_between_start_the_count_anew() -> None:
+    twice = (KILLED_IN_BOOT, KILLED_IN_BOOT)
+    pool = ScriptedPool(House({0: 9}), (*twice, KILLED_AT_WORK, *twice[1:], KILLED_AT_WORK))
+    supervise(pool)
+    assert len(pool.started_at) == 6
+
+
+# Workers of a supervisor that was killed.
+
+
+def test_orphans_that_live_leave_nothing_to_start() -> None:
+    house = House({0: 20, 1: 20})
+    Orphans(house).start(WELL, WELL)
+    house.clock.sleep(8)
+    pool = ScriptedPool(house)
+    supervise(pool, workers=2)
+    assert pool.started_at == []
+
+
+def test_an_orphan_that_only_loads_gets_one_companion_and_not_one_after_another() -> None:
+    house = House({0: 5})
+    Orphans(house).start(Life(load_seconds=600.0))
+    house.clock.sleep(8)
+    pool = ScriptedPool(house)
+    supervise(pool)
+    assert len(pool.started_at) == 1
+
+
+def test_one_orphan_of_two_wanted_is_joined_by_one() -> None:
+    house = House({0: 20, 1: 20, 2: 20})
+    Orphans(house).start(WELL)
+    house.clock.sleep(8)
+    pool = ScriptedPool(house)
+    supervise(pool, workers=2)
+    assert len(pool.started_at) == 1
+
+
+def test_orphans_that_die_are_replaced() -> None:
+    house = House({0: 20, 1: 20})
+    Orphans(house).start(Life(dies_at=12.0), Life(dies_at=12.0))
+    house.clock.sleep(8)
+    pool = ScriptedPool(house)
+    supervise(pool, workers=2)
+    assert len(pool.started_at) == 2
+    assert min(pool.started_at) >= 12
+
+
+def test_orphans_that_died_before_are_replaced_before_their_leases_run_out() -> None:
+    house = House({0: 20})
+    Orphans(house).start(Life(dies_at=6.0))
+    house.clock.sleep(8)
+    pool = ScriptedPool(house)
+    supervise(pool)
+    [started] = pool.started_at
+    assert started < 8 + house.lease_seconds
+
+
+# Errors that every worker would meet.
+
+
+@pytest.mark.parametrize("kind", sorted(FATAL_ERRORS))
+def test_an_error_that_all_would_meet_stops_the_run_at_once(kind: str) -> None:
+    pool = ScriptedPool(House({0: 9}), (Life(error_kind=kind),))
+    with pytest.raises(WorkersFailed, match=f"said of {kind}"):
+        supervise(pool)
+    assert len(pool.started_at) == 1
+
+
+@pytest.mark.parametrize("kind", ["EngineDied", "StoreUnavailable", "ValueError"])
+def test_an_error_of_one_worker_costs_a_replacement(kind: str) -> None:
+    pool = ScriptedPool(House({0: 9}), (Life(error_kind=kind),))
+    supervise(pool)
+    assert len(pool.started_at) == 2
+
+
+def test_an_error_of_an_earlier_start_was_mended_since() -> None:
+    house = House({0: 9})
+    Orphans(house).start(Life(error_kind="EngineRefused"))
+    house.clock.sleep(8)
+    supervise(ScriptedPool(house))
+
+
+def test_a_worker_that_refuses_the_job_stops_the_run_at_once() -> None:
+    refused = Life(boot_seconds=9.0, dies_at=1.0, death=WorkerEnd("exit code 2", fatal=True))
+    pool = ScriptedPool(House({0: 9}), (refused,))
+    with pytest.raises(WorkersFailed, match="exit code 2"):
+        supervise(pool)
+    assert len(pool.started_at) == 1
+
+
+# Money.
+
+
+def test_a_budget_that_is_reached_stops_the_run() -> None:
+    pool = ScriptedPool(House({0: 100}))
+    with pytest.raises(BudgetReached) as stopped:
+        supervise(pool, budget_usd="20")
+    assert stopped.value.exit_code == 4
+    spent = sum(w.session.bill.usd or 0 for w in pool.workers.values())
+    assert 20 <= spent < 25
+
+
+def test_a_budget_that_is_not_reached_does_no_harm() -> None:
+    supervise(ScriptedPool(House({0: 9})), budget_usd="100")
+
+
+def test_what_an_earlier_start_spent_counts() -> None:
+    house = House({0: 100})
+    Orphans(house).start(Life(dies_at=30.0))
+    house.clock.sleep(31)
+    pool = ScriptedPool(house)
+    with pytest.raises(BudgetReached):
+        supervise(pool, budget_usd="20")
+    assert pool.started_at == []
+
+
+def test_a_budget_cannot_be_held_where_a_price_is_unknown() -> None:
+    pool = ScriptedPool(House({0: 9}), forever=Life(price=UNKNOWN_PRICE))
+    with pytest.raises(WorkersFailed, match="price is unknown"):
+        supervise(pool, budget_usd="100")
+
+
+@pytest.mark.parametrize(
+    "life",
+    [Life(price=UNKNOWN_PRICE, error_kind="EngineDied"), Life(price=UNKNOWN_PRICE, dies_at=6.0)],
+    ids=["ended", "killed"],
+)
+def test_unpriced_workers_of_an_earlier_start_do_not_stand_in_the_way(life: Life) -> None:
+    house = House({0: 9})
+    Orphans(house).start(life)
+    house.clock.sleep(30)
+    supervise(ScriptedPool(house), budget_usd="100")
+
+
+def test_an_unpriced_orphan_that_still_spends_does() -> None:
+    house = House({0: 100})
+    Orphans(house).start(Life(price=UNKNOWN_PRICE))
+    house.clock.sleep(8)
+    with pytest.raises(WorkersFailed, match="price is unknown"):
+        supervise(ScriptedPool(house), budget_usd="100")
+
+
+# A store and a pool that go away.
+
+
+def test_a_store_that_is_away_for_a_while_is_waited_for() -> None:
+    house = House({0: 60})
+    pool = ScriptedPool(house)
+    supervise(pool, store=away_store(house, 10, 40), patience_seconds=50)
+    assert len(pool.started_at) == 1
+
+
+def test_a_store_that_stays_away_ends_the_supervisor_and_drains_the_workers() -> None:
+    house = House({0: 100})
+    pool = ScriptedPool(house)
+    with pytest.raises(StoreUnavailable):
+        supervise(pool, store=away_store(house, 10, 1_000), patience_seconds=50)
+    assert 55 <= house.clock.now() < 65
+    assert [w.session.state for w in pool.workers.values()] == ["ended"]
+
+
+def test_absences_are_not_added_up() -> None:
+    house = House({0: 200})
+    absences = [between(first, first + 40, house) for first in (10, 60, 110)]
+    store = FaultyStore(house.memory, lambda _: refused_if(any(away() for away in absences)))
+    pool = ScriptedPool(house)
+    supervise(pool, store=store, patience_seconds=50)
+    assert len(pool.started_at) == 1
+
+
+@pytest.mark.parametrize("verb", ["start", "ended"])
+def test_a_pool_that_is_away_for_a_while_is_waited_for(verb: str) -> None:
+    house = House({0: 40, 1: 40})
+    away = between(3, 35, house)
+    pool = ScriptedPool(house, (KILLED_AT_WORK,), away=lambda asked: asked == verb and away())
+    supervise(pool, workers=2, patience_seconds=50)
+    first, second, successor = pool.started_at
+    assert (first, second) == (0, 0)
+    assert 35 <= successor < 40
+
+
+def test_a_pool_that_stays_away_ends_the_supervisor() -> None:
+    house = House({0: 9})
+    with pytest.raises(PoolUnavailable, match="start"):
+        supervise(ScriptedPool(house, away=lambda verb: verb == "start"), patience_seconds=50)
+    assert 50 <= house.clock.now() < 55
+
+
+def test_a_pool_that_is_away_at_the_end_does_not_spoil_a_complete_run() -> None:
+    house = House({0: 9})
+    pool = ScriptedPool(house, away=lambda verb: verb != "start" and house.complete)
+    supervise(pool)
+    assert pool.stops_asked == 1
+
+
+# Being asked to stop.
+
+
+def test_a_notice_stops_the_run_and_drains_the_workers() -> None:
+    pool = ScriptedPool(House({0: 100}))
+    with pytest.raises(Interrupted, match="spot notice") as stopped:
+        supervise(pool, notice=NoticeAt(9))
+    assert stopped.value.exit_code == 75
+    assert [w.session.state for w in pool.workers.values()] == ["ended"]
+
+
+def test_the_reason_survives_a_pool_that_cannot_be_asked_to_stop() -> None:
+    pool = ScriptedPool(House({0: 100}), away=lambda verb: verb == "stop")
+    with pytest.raises(Interrupted, match="spot notice"):
+        supervise(pool, notice=NoticeAt(9))
+
+
+# Any night.
+
+any_life = st.sampled_from(
+    [
+        WELL,
+        KILLED_IN_BOOT,
+        KILLED_AT_WORK,
+        LOST,
+        NEVER_COMES,
+        Life(holds=2),
+        Life(row_seconds=3.0, dies_at=14.0),
+        Life(error_kind="EngineDied"),
+        Life(boot_seconds=30.0, load_seconds=60.0),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lives=st.lists(any_life, max_size=5).map(tuple),
+    orphans=st.lists(any_life, max_size=2),
+    workers=st.integers(2, 4),
+    shards=st.integers(1, 5),
+)
+def test_every_night_ends_with_every_shard_published(
+    lives: tuple[Life, ...], orphans: list[Life], workers: int, shards: int
+) -> None:
+    """Five bad workers at most, so that a fleet of two does not give up."""
+    house = House(dict.fromkeys(range(shards), 7))
+    Orphans(house).start(*orphans)
+    house.clock.sleep(6)
+    supervise(ScriptedPool(house, lives), workers=workers)
+
+
+def refused_if(away: bool) -> Fault:
+    return REFUSED if away else NO_FAULT
+
+
+def away_store(house: House, first: float, last: float) -> ObjectStore:
+    """The store as the supervisor sees it; its workers have a way of their own."""
+    away = between(first, last, house)
+
+    def fault(_: Call) -> Fault:
+        return refused_if(away())
+
+    return FaultyStore(house.memory, fault)
