@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from pipeline import wiring
+from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import WorkerPool
 from pipeline.pools.prefect import DeploymentPool
@@ -30,7 +31,7 @@ def generate(
     """
     logger = get_run_logger()
     try:
-        here = wiring.open_job(job, run_id, date)
+        here = open_job(job, run_id, date)
         plan = wiring.plan(here)
         wiring.check_inputs(here, plan)
         logger.info("run %s: %d shards, %d rows", here.run_id, len(plan.shards), plan.rows)
@@ -44,7 +45,7 @@ def generate(
     return Completed(message=f"run {here.run_id} is complete", data=manifest)
 
 
-def _pool(here: wiring.JobAtHand, deployment: str | None, wanted: int) -> WorkerPool:
+def _pool(here: JobAtHand, deployment: str | None, wanted: int) -> WorkerPool:
     if deployment is None:
         return wiring.local_pool(here, wanted)
     arguments = {"job": here.uri, "run_id": here.run_id, "date": here.date}

@@ -10,6 +10,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import wiring
+from pipeline.at_hand import open_job
 from pipeline.core.errors import Interrupted, SpotmillError
 from pipeline.spot.signals import NoNotice
 
@@ -23,7 +24,7 @@ def worker(
     Prefect turns SIGTERM into `TerminationSignal`, raised into the loop; the worker drains on it.
     """
     try:
-        here = wiring.open_job(job, run_id, date)
+        here = open_job(job, run_id, date)
         report = wiring.run_worker(here, NoNotice(), worker_id, interruptions=(TerminationSignal,))
     except Interrupted as reason:
         return Cancelled(message=str(reason))

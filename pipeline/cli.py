@@ -18,6 +18,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from pipeline import wiring
+from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
 from pipeline.job import JobSpec
 from pipeline.spot.signals import SignalNotice
@@ -68,7 +69,7 @@ def main() -> None:
 @app.command()
 def plan(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
     """Show the shards a job would be cut into. Nothing is written or generated."""
-    here = wiring.open_job(job, run_id, date)
+    here = open_job(job, run_id, date)
     made = wiring.preview(here)
     document = {
         "run_id": here.run_id,
@@ -92,7 +93,7 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Run a job to its end, or go on with it: plan, generate, publish, finish."""
-    return _run(wiring.open_job(job, run_id, date), workers, no_prefect, as_json)
+    return _run(open_job(job, run_id, date), workers, no_prefect, as_json)
 
 
 @app.command()
@@ -105,10 +106,10 @@ def resume(
     as_json: AsJson = False,
 ) -> int:
     """Go on with a run that was interrupted; by default the job's latest."""
-    return _run(wiring.open_latest_run(job, run_id, date), workers, no_prefect, as_json)
+    return _run(open_latest_run(job, run_id, date), workers, no_prefect, as_json)
 
 
-def _run(here: wiring.JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
+def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
     wiring.check_engine(here.job)
     made = wiring.plan(here)
     manifest = here.ledger.run_manifest()
@@ -125,7 +126,7 @@ def _run(here: wiring.JobAtHand, workers: int | None, no_prefect: bool, as_json:
     return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
 
 
-def _with_prefect(here: wiring.JobAtHand, workers: int) -> Json:
+def _with_prefect(here: JobAtHand, workers: int) -> Json:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # Prefect takes seconds to import, which other commands need not pay.
     from prefect.exceptions import TerminationSignal
@@ -178,7 +179,7 @@ def worker(
 ) -> int:
     """Be one worker of a planned run: claim, generate and publish until nothing is left."""
     notice = SignalNotice().install()
-    report = wiring.run_worker(wiring.open_latest_run(job, run_id, date), notice, worker_id)
+    report = wiring.run_worker(open_latest_run(job, run_id, date), notice, worker_id)
     _show(report, as_json, "worker is done")
     return DONE
 
@@ -186,7 +187,7 @@ def worker(
 @app.command()
 def status(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
     """Show how far a run has come, from the object store alone."""
-    here = wiring.open_latest_run(job, run_id, date)
+    here = open_latest_run(job, run_id, date)
     _show(wiring.status(here), as_json, f"run {here.run_id}")
     return DONE
 
@@ -194,7 +195,7 @@ def status(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = 
 @app.command()
 def verify(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
     """Re-read a run and prove it: every row once, in order, counts and money adding up."""
-    here = wiring.open_latest_run(job, run_id, date)
+    here = open_latest_run(job, run_id, date)
     found = list(wiring.verify(here))
     document = {"run_id": here.run_id, "verified": not found, "problems": found}
     _show(document, as_json, f"run {here.run_id} is {'NOT ' if found else ''}verified")
@@ -204,7 +205,7 @@ def verify(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = 
 @app.command()
 def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
     """Show what a run has cost so far, by shard and by worker."""
-    here = wiring.open_latest_run(job, run_id, date)
+    here = open_latest_run(job, run_id, date)
     _show(wiring.cost(here), as_json, f"cost of {here.run_id}")
     return DONE
 
@@ -212,7 +213,7 @@ def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = Fa
 @app.command()
 def validate(job: Job, date: Date = None, as_json: AsJson = False) -> int:
     """Check a job file, its dataset and what it asks of the engine. No model is loaded."""
-    here = wiring.open_job(job, None, date)
+    here = open_job(job, None, date)
     wiring.check_engine(here.job)
     made = wiring.preview(here)
     _show({"valid": True, "rows": made.rows, "shards": len(made.shards)}, as_json, "valid")

@@ -1,4 +1,4 @@
-"""The one place where adapters are chosen: from a job file to things that run."""
+"""The one place where adapters are chosen: from a job at hand to things that run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import psutil
 
+from pipeline.at_hand import JobAtHand, checked_name, text_at
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import JobInvalid, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
-from pipeline.core.ports import Engine, InterruptionNotice, ObjectStore, WorkerPool
-from pipeline.dataset.file_format import ParquetFormat
+from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
 from pipeline.dataset.files import check_unchanged
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job
@@ -37,13 +35,11 @@ from pipeline.engines.preload import cpu_environment
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import device_at_hand, load_vllm
 from pipeline.job import JobSpec, fingerprint
-from pipeline.job_file import parse_job
-from pipeline.ledger import Ledger, latest_run
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
 from pipeline.spot.node import node_from_environment
-from pipeline.stores import StoreOptions, open_store
+from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.verify import problems
@@ -56,67 +52,11 @@ SCRIPTED = "scripted://"
 _BACKGROUND_THREADS = 12
 
 
-@dataclass(frozen=True, slots=True)
-class JobAtHand:
-    """A job file that was read, and where its run lives."""
-
-    uri: str
-    date: str
-    job: JobSpec
-    run_id: str
-    options: StoreOptions
-    store: ObjectStore
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.store, self.run_id, ParquetFormat())
-
-
 def _installed(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> JobAtHand:
-    """Read a job file from a path or `s3://`. Raises `JobInvalid`, with file and line.
-
-    A run is named after the job and the date, unless `run_id` is given. The date is `date`, else
-    the one that the run began with, else today's.
-    """
-    dated = date is not None
-    date = date or datetime.now(UTC).date().isoformat()
-    job = parse_job(_text(uri, "the job file", StoreOptions()), source=uri, date=date)
-    options = StoreOptions(**job.storage_options.model_dump())
-    here = JobAtHand(
-        uri=uri if "://" in uri else str(Path(uri).resolve()),
-        date=date,
-        job=job,
-        run_id=_checked_name(f"{job.name}-{date}" if run_id is None else run_id),
-        options=options,
-        store=open_store(job.output.uri, options),
-    )
-    if not dated and (known := here.ledger.job()) is not None and known["date"] != date:
-        # Gone on with after midnight, a run keeps the date that its URIs were made with.
-        return open_job(uri, here.run_id, known["date"])
-    return here
-
-
-def open_latest_run(uri: str, run_id: str | None, date: str | None) -> JobAtHand:
-    """The job at its named run, else at today's, else at its latest one. Raises `RunMissing`."""
-    here = open_job(uri, run_id, date)
-    if run_id is None and date is None and here.ledger.job() is None:
-        latest = latest_run(here.store, here.job.name)
-        if latest is not None:
-            here = open_job(uri, latest["run_id"], latest["date"])
-    if here.ledger.job() is None:
-        raise RunMissing(
-            f"there is no run {here.run_id!r}",
-            where=here.job.output.uri,
-            hint="start it with `spotmill run`, or name another with --run-id",
-        )
-    return here
 
 
 def preview(here: JobAtHand) -> Plan:
@@ -239,7 +179,7 @@ def run_worker(
     clock = SystemClock()
     node = node_from_environment()
     settings = WorkerSettings(
-        worker_id=_checked_name(
+        worker_id=checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
         ),
         output_uri=here.job.output.uri,
@@ -338,7 +278,7 @@ def _price(here: JobAtHand, node: Node) -> NodePrice:
     book = here.job.cost.prices
     if book is None:
         return UNKNOWN_PRICE
-    return parse_prices(_text(book, "the price book", here.options), book).price_of(node)
+    return parse_prices(text_at(book, "the price book", here.options), book).price_of(node)
 
 
 def _require_job(here: JobAtHand) -> dict[str, Any]:
@@ -346,27 +286,3 @@ def _require_job(here: JobAtHand) -> dict[str, Any]:
     if document is None:
         raise RunMissing(f"there is no run {here.run_id!r}", where=here.job.output.uri)
     return document
-
-
-def _text(uri: str, what: str, options: StoreOptions) -> str:
-    folder, slash, name = uri.rpartition("/")
-    known = name not in ("", ".", "..")
-    body = open_store(folder or slash or ".", options).get(name) if known else None
-    if body is None:
-        raise JobInvalid(
-            f"there is no such file: {what}",
-            where=uri,
-            hint="give the path or URI of a YAML file, as in sample_data/job.yaml",
-        )
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise JobInvalid(f"{what} is not UTF-8 text", where=uri, why=str(problem)) from problem
-
-
-def _checked_name(name: str) -> str:
-    if name in ("", ".", "..") or not all(c.isalnum() or c in "._-" for c in name):
-        raise JobInvalid(
-            f"{name!r} cannot name a run", hint="use letters, digits, '.', '_' and '-' alone"
-        )
-    return name

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline import wiring
+from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import InputChanged, JobInvalid, RunConflict, RunMissing
 from pipeline.core.shards import Shard
 from pipeline.spot.signals import NoNotice
@@ -59,7 +60,7 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
-def run_through(here: wiring.JobAtHand, worker_id: str = "w1") -> dict[str, Any]:
+def run_through(here: JobAtHand, worker_id: str = "w1") -> dict[str, Any]:
     """Plan, one worker in this process, and the run's manifest."""
     made = wiring.plan(here)
     wiring.check_inputs(here, made)
@@ -71,15 +72,15 @@ def run_through(here: wiring.JobAtHand, worker_id: str = "w1") -> dict[str, Any]
 
 
 def test_a_run_is_named_after_the_job_and_today(folder: Folder) -> None:
-    here = wiring.open_job(folder.job())
+    here = open_job(folder.job())
     assert (here.run_id, here.date) == (f"questions-{today()}", today())
 
 
 def test_a_run_keeps_the_date_it_began_with(folder: Folder) -> None:
     folder.rows(name=f"prompts/date={LONG_AGO}/a.parquet")
     path = folder.job(input={"uri": "prompts/date={date}/", "prompt": "question"})
-    wiring.plan(wiring.open_job(path, RUN, LONG_AGO))
-    here = wiring.open_job(path, RUN)
+    wiring.plan(open_job(path, RUN, LONG_AGO))
+    here = open_job(path, RUN)
     assert here.date == LONG_AGO
     assert here.job.input.uri.endswith(f"/prompts/date={LONG_AGO}/")
     assert wiring.plan(here).rows == 6
@@ -88,25 +89,25 @@ def test_a_run_keeps_the_date_it_began_with(folder: Folder) -> None:
 
 def test_a_date_that_is_given_counts_all_the_same(folder: Folder) -> None:
     path = folder.job()
-    wiring.plan(wiring.open_job(path, RUN, LONG_AGO))
-    assert wiring.open_job(path, RUN, "2026-03-04").date == "2026-03-04"
+    wiring.plan(open_job(path, RUN, LONG_AGO))
+    assert open_job(path, RUN, "2026-03-04").date == "2026-03-04"
 
 
 def test_another_days_run_is_another_run(folder: Folder) -> None:
     path = folder.job()
-    wiring.plan(wiring.open_job(path, None, LONG_AGO))
-    assert wiring.open_job(path).run_id == f"questions-{today()}"
+    wiring.plan(open_job(path, None, LONG_AGO))
+    assert open_job(path).run_id == f"questions-{today()}"
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", "/x", "a b", "..", ".", "x\n", "s3://b/x"])
 def test_what_cannot_name_a_run_is_refused(name: str, folder: Folder) -> None:
     with pytest.raises(JobInvalid, match="cannot name a run"):
-        wiring.open_job(folder.job(), name)
+        open_job(folder.job(), name)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ""])
 def test_what_cannot_name_a_worker_is_refused(name: str, folder: Folder) -> None:
-    here = wiring.open_job(folder.job(), RUN)
+    here = open_job(folder.job(), RUN)
     wiring.plan(here)
     with pytest.raises(JobInvalid, match="cannot name"):
         wiring.run_worker(here, NoNotice(), name)
@@ -118,43 +119,43 @@ def test_what_cannot_name_a_worker_is_refused(name: str, folder: Folder) -> None
 
 def test_the_latest_run_is_the_jobs_own(folder: Folder) -> None:
     ours, theirs = folder.job(), folder.job("other.yaml", name="questions-of-others")
-    wiring.plan(wiring.open_job(ours, None, "2026-01-03"))
-    wiring.plan(wiring.open_job(ours, None, LONG_AGO))
-    wiring.plan(wiring.open_job(theirs, None, "2026-01-04"))
-    here = wiring.open_latest_run(ours, None, None)
+    wiring.plan(open_job(ours, None, "2026-01-03"))
+    wiring.plan(open_job(ours, None, LONG_AGO))
+    wiring.plan(open_job(theirs, None, "2026-01-04"))
+    here = open_latest_run(ours, None, None)
     assert (here.run_id, here.date) == (f"questions-{LONG_AGO}", LONG_AGO), "made last"
-    assert wiring.open_latest_run(theirs, None, None).date == "2026-01-04"
+    assert open_latest_run(theirs, None, None).date == "2026-01-04"
 
 
 def test_todays_run_goes_before_later_made_ones(folder: Folder) -> None:
     path = folder.job()
-    wiring.plan(wiring.open_job(path))
-    wiring.plan(wiring.open_job(path, None, LONG_AGO))
-    assert wiring.open_latest_run(path, None, None).date == today()
+    wiring.plan(open_job(path))
+    wiring.plan(open_job(path, None, LONG_AGO))
+    assert open_latest_run(path, None, None).date == today()
 
 
 def test_a_named_run_goes_before_all(folder: Folder) -> None:
     path = folder.job()
-    wiring.plan(wiring.open_job(path, RUN, LONG_AGO))
-    wiring.plan(wiring.open_job(path))
-    here = wiring.open_latest_run(path, RUN, None)
+    wiring.plan(open_job(path, RUN, LONG_AGO))
+    wiring.plan(open_job(path))
+    here = open_latest_run(path, RUN, None)
     assert (here.run_id, here.date) == (RUN, LONG_AGO)
 
 
 @pytest.mark.parametrize(("run_id", "date"), [(None, None), (RUN, None), (None, LONG_AGO)])
 def test_no_run_is_no_run(run_id: str | None, date: str | None, folder: Folder) -> None:
     other = folder.job("other.yaml", name="questions-of-others")
-    wiring.plan(wiring.open_job(other))
+    wiring.plan(open_job(other))
     with pytest.raises(RunMissing, match="there is no run"):
-        wiring.open_latest_run(folder.job(), run_id, date)
+        open_latest_run(folder.job(), run_id, date)
 
 
 def test_looking_for_a_run_makes_nothing(folder: Folder) -> None:
     path = folder.job()
     before = sorted(folder.place.rglob("*"))
     with pytest.raises(RunMissing):
-        wiring.open_latest_run(path, RUN, None)
-    wiring.preview(wiring.open_job(path))
+        open_latest_run(path, RUN, None)
+    wiring.preview(open_job(path))
     assert sorted(folder.place.rglob("*")) == before
 
 
@@ -177,16 +178,16 @@ def test_a_job_file_is_found(
 ) -> None:
     folder.job()
     monkeypatch.chdir(folder.place)
-    here = wiring.open_job(path_from(folder.place))
+    here = open_job(path_from(folder.place))
     assert here.job.input.uri == f"{folder.place}/prompts/"
     # Workers are handed the URI, and may be started in another folder.
     monkeypatch.chdir("/")
-    assert wiring.open_job(here.uri).job == here.job
+    assert open_job(here.uri).job == here.job
 
 
 def test_a_job_file_with_a_blank_in_its_name_is_found(folder: Folder) -> None:
     path = folder.job("one night.yaml")
-    assert wiring.open_job(path).uri == path
+    assert open_job(path).uri == path
 
 
 @pytest.mark.parametrize("path", ["no.yaml", "/no-such.yaml", "", ".", "/", "prompts/", "prompts"])
@@ -195,20 +196,20 @@ def test_what_is_no_job_file_is_said_to_be_none(
 ) -> None:
     monkeypatch.chdir(folder.place)
     with pytest.raises(JobInvalid, match="no such file"):
-        wiring.open_job(path)
+        open_job(path)
 
 
 def test_a_job_file_is_text(folder: Folder) -> None:
     (folder.place / "job.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(JobInvalid, match="not UTF-8"):
-        wiring.open_job(str(folder.place / "job.yaml"))
+        open_job(str(folder.place / "job.yaml"))
 
 
 # The price book.
 
 
 def test_a_missing_price_book_is_refused_before_anything_is_written(folder: Folder) -> None:
-    here = wiring.open_job(folder.job(cost={"prices": "prices.yaml"}), RUN)
+    here = open_job(folder.job(cost={"prices": "prices.yaml"}), RUN)
     with pytest.raises(JobInvalid, match="no such file: the price book"):
         wiring.preview(here)
     with pytest.raises(JobInvalid):
@@ -220,12 +221,12 @@ def test_a_missing_price_book_is_refused_before_anything_is_written(folder: Fold
 def test_a_broken_price_book_is_refused(book: str, folder: Folder) -> None:
     (folder.place / "prices.yaml").write_text(book)
     with pytest.raises(JobInvalid, match=r"prices\.yaml"):
-        wiring.preview(wiring.open_job(folder.job(cost={"prices": "prices.yaml"})))
+        wiring.preview(open_job(folder.job(cost={"prices": "prices.yaml"})))
 
 
 def test_a_sound_price_book_is_not(folder: Folder) -> None:
     (folder.place / "prices.yaml").write_text(BOOK)
-    assert wiring.preview(wiring.open_job(folder.job(cost={"prices": "prices.yaml"}))).rows == 6
+    assert wiring.preview(open_job(folder.job(cost={"prices": "prices.yaml"}))).rows == 6
 
 
 # Going on with a changed job.
@@ -238,13 +239,13 @@ def test_cost_tags_and_chunks_may_change_and_reach_the_worker(
     monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
     (folder.place / "prices.yaml").write_text(BOOK)
     slow = {"id": "scripted://?window=1&tokens=5&step_seconds=0.002"}
-    wiring.plan(wiring.open_job(folder.job(model=slow), RUN))
+    wiring.plan(open_job(folder.job(model=slow), RUN))
     changed: dict[str, Any] = {
         "cost": {"prices": "prices.yaml", "budget_usd": 5},
         "tags": {"Team": "data"},
         "chunks": {"rows": 1},
     }
-    here = wiring.open_job(folder.job(model=slow, **changed), RUN)
+    here = open_job(folder.job(model=slow, **changed), RUN)
     manifest = run_through(here)
     session = here.ledger.session("w1")
     assert session is not None
@@ -255,8 +256,8 @@ def test_cost_tags_and_chunks_may_change_and_reach_the_worker(
 
 
 def test_fleet_may_change(folder: Folder) -> None:
-    wiring.plan(wiring.open_job(folder.job(), RUN))
-    changed = wiring.open_job(folder.job(fleet={"workers": 3, "lease_seconds": 5}), RUN)
+    wiring.plan(open_job(folder.job(), RUN))
+    changed = open_job(folder.job(fleet={"workers": 3, "lease_seconds": 5}), RUN)
     assert run_through(changed)["output"]["rows"] == 6
 
 
@@ -275,42 +276,42 @@ def test_fleet_may_change(folder: Folder) -> None:
 def test_what_could_change_the_answers_is_another_run(
     changes: dict[str, Any], folder: Folder
 ) -> None:
-    wiring.plan(wiring.open_job(folder.job(), RUN))
+    wiring.plan(open_job(folder.job(), RUN))
     with pytest.raises(RunConflict, match="other settings or another dataset"):
-        wiring.plan(wiring.open_job(folder.job(**changes), RUN))
+        wiring.plan(open_job(folder.job(**changes), RUN))
 
 
 def test_another_dataset_is_another_run(folder: Folder) -> None:
-    wiring.plan(wiring.open_job(folder.job(), RUN))
+    wiring.plan(open_job(folder.job(), RUN))
     folder.rows(7, "others/a.parquet")
     changed = folder.job(input={"uri": "others/", "prompt": "question"})
     with pytest.raises(RunConflict, match="another dataset"):
-        wiring.plan(wiring.open_job(changed, RUN))
+        wiring.plan(open_job(changed, RUN))
 
 
 def test_another_jobs_run_is_not_joined(folder: Folder) -> None:
-    wiring.plan(wiring.open_job(folder.job(), RUN))
+    wiring.plan(open_job(folder.job(), RUN))
     folder.rows(7)
     with pytest.raises(RunConflict):
-        wiring.plan(wiring.open_job(folder.job(name="others"), RUN))
+        wiring.plan(open_job(folder.job(name="others"), RUN))
 
 
 @pytest.mark.parametrize("change", ["rewritten", "added", "removed"])
 def test_a_changed_input_stops_the_run(change: str, folder: Folder) -> None:
     folder.rows(5, "prompts/b.parquet")
     path = folder.job()
-    wiring.plan(wiring.open_job(path, RUN))
+    wiring.plan(open_job(path, RUN))
     if change == "removed":
         (folder.place / "prompts/b.parquet").unlink()
     else:
         folder.rows(7, f"prompts/{'b' if change == 'rewritten' else 'c'}.parquet")
     with pytest.raises(InputChanged, match="not the one"):
-        wiring.plan(wiring.open_job(path, RUN))
+        wiring.plan(open_job(path, RUN))
 
 
 def test_an_input_that_changes_after_the_plan_stops_the_run(folder: Folder) -> None:
     folder.rows(5, "prompts/b.parquet")
-    here = wiring.open_job(folder.job(), RUN)
+    here = open_job(folder.job(), RUN)
     made = wiring.plan(here)
     first, second = files_of(made.shards)
     wiring.check_inputs(here, made)
@@ -323,7 +324,7 @@ def test_an_input_that_changes_after_the_plan_stops_the_run(folder: Folder) -> N
 
 def test_a_file_whose_shards_are_published_is_not_asked_for_again(folder: Folder) -> None:
     folder.rows(5, "prompts/b.parquet")
-    here = wiring.open_job(folder.job(), RUN)
+    here = open_job(folder.job(), RUN)
     made = wiring.plan(here)
     here.ledger.publish(made.shards[0].id, b"rows")
     Path(made.shards[0].uri).unlink()
@@ -336,12 +337,12 @@ def files_of(shards: tuple[Shard, ...]) -> list[str]:
 
 def test_an_equal_job_joins_the_run(folder: Folder) -> None:
     path = folder.job()
-    first = wiring.plan(wiring.open_job(path, RUN))
-    assert wiring.plan(wiring.open_job(path, RUN)) == first
+    first = wiring.plan(open_job(path, RUN))
+    assert wiring.plan(open_job(path, RUN)) == first
 
 
 def test_a_run_that_was_never_planned_has_no_plan(folder: Folder) -> None:
-    here = wiring.open_job(folder.job(), RUN)
+    here = open_job(folder.job(), RUN)
     with pytest.raises(RunMissing, match="has no plan"):
         wiring.planned(here)
     with pytest.raises(RunMissing, match="no run"):
