@@ -43,7 +43,8 @@ from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.verify import problems
-from pipeline.worker import Worker, WorkerSettings
+from pipeline.worker import Worker
+from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill")
 

@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from pipeline.claims import Claimer, NothingLeft, Opened
-from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
-from pipeline.core.errors import Interrupted, LeaseLost, StoreUnavailable
-from pipeline.core.layout import part_key
-from pipeline.core.manifest import Provenance, shard_manifest
-from pipeline.core.money import MICROS_PER_SECOND, Node, NodePrice
+from pipeline.core.checkpoint import AttemptEnd
+from pipeline.core.errors import Interrupted
+from pipeline.core.manifest import Provenance
+from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
 from pipeline.core.session import Session, State
 from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.held import HeldShard
 from pipeline.ledger import Ledger
+from pipeline.patience import Patience
+from pipeline.saver import Saver
 from pipeline.timesheet import Timesheet
+from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
-_AWAY_AT_DRAIN_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop."""
-
-    worker_id: str
-    output_uri: str
-    chunk_rows: int
-    chunk_seconds: float
-    lease_seconds: float
-    node: Node
-    price: NodePrice
-    store_patience_seconds: float = 600.0
-    interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
-
-    @property
-    def beat_seconds(self) -> float:
-        return self.lease_seconds / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +53,6 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
-        self._provenance: Provenance
         self._ledger = ledger
         self._claimer = claimer
         self._load_engine = load_engine
@@ -91,14 +71,14 @@ class Worker:
             buckets=self._sheet.buckets,
         )
         self._feed: Feed | None = None
-        self._published = 0
+        self._saver: Saver | None = None
         self._claiming = False
         self._claim_after = 0.0
         self._claim_failing_since: float | None = None
         self._nothing_left = False
         self._beating = False
         self._beat_after = 0.0
-        self._store_answered = clock.now()
+        self._patience = Patience(clock, settings.store_patience_seconds)
 
     def run(self) -> WorkerReport:
         """Raises `Interrupted` after a drain; any other error ends the session as failed.
@@ -110,10 +90,9 @@ class Worker:
         try:
             self._ledger.beat(self._session)
             engine = self._load_engine()
-            self._provenance = self._provenance_of(engine)
             self._sheet.pass_to(self._clock.now(), "load")
-            self._feed = Feed(engine, self._errands, self._clock, self._sheet)
-            self._work(self._feed)
+            feed, saver = self._begin(engine)
+            self._work(feed, saver)
             self._end("ended")
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
@@ -131,10 +110,24 @@ class Worker:
             if engine is not None:
                 engine.close()
         return WorkerReport(
-            self._settings.worker_id, self._published, self._feed.rows, self._sheet.decoded
+            self._settings.worker_id, saver.published, feed.rows, self._sheet.decoded
         )
 
-    def _work(self, feed: Feed) -> None:
+    def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
+        self._patience.answered()
+        self._feed = Feed(engine, self._errands, self._clock, self._sheet)
+        self._saver = Saver(
+            self._settings,
+            self._provenance_of(engine),
+            self._ledger,
+            self._feed,
+            self._errands,
+            self._clock,
+            self._patience,
+        )
+        return self._feed, self._saver
+
+    def _work(self, feed: Feed, saver: Saver) -> None:
         while not (reason := self._notice.pending()):
             self._errands.collect()
             self._beat(feed)
@@ -146,8 +139,8 @@ class Worker:
                 return
             else:
                 self._wait(feed)
-            self._save_what_is_due(feed)
-            self._publish_what_is_complete(feed)
+            saver.save_what_is_due()
+            saver.publish_what_is_complete()
         raise Interrupted(reason, hint="`spotmill resume` goes on from here")
 
     def _wait(self, feed: Feed) -> None:
@@ -168,7 +161,7 @@ class Worker:
         def claimed(result: Opened | NothingLeft | None) -> None:
             self._claiming = False
             self._claim_failing_since = None
-            self._store_answered = self._clock.now()
+            self._patience.answered()
             # Asked again every few seconds while rows run short, so never old when it decides.
             self._nothing_left = isinstance(result, NothingLeft)
             if isinstance(result, Opened):
@@ -181,9 +174,12 @@ class Worker:
             self._claim_after = self._clock.now() + self._poll_seconds
             # Claims read inputs, which may be away for good while the output's store answers.
             self._claim_failing_since = self._claim_failing_since or self._clock.now()
-            if self._clock.now() - self._claim_failing_since > self._patience_seconds:
+            if (
+                self._clock.now() - self._claim_failing_since
+                > self._settings.store_patience_seconds
+            ):
                 raise problem
-            self._bear(problem)
+            self._patience.bear(problem)
 
         self._errands.send(self._claimer.claim, claimed, failed)
 
@@ -204,109 +200,9 @@ class Worker:
         )
         return held
 
-    def _bear(self, problem: Exception) -> None:
-        """A store that is away is waited for, up to a bound; anything else ends the worker."""
-        if not isinstance(problem, StoreUnavailable):
-            raise problem
-        away = self._clock.now() - self._store_answered
-        log.warning("store away for %.0f s: %s", away, problem)
-        if away > self._patience_seconds:
-            raise problem
-
-    @property
-    def _patience_seconds(self) -> float:
-        return self._settings.store_patience_seconds
-
-    # Making things durable.
-
-    def _save_what_is_due(self, feed: Feed) -> None:
-        now = self._clock.now()
-        for shard in list(feed.held.values()):
-            due = (
-                len(shard.unsaved) >= self._settings.chunk_rows
-                or now - shard.saved_at >= self._settings.chunk_seconds
-            )
-            if due and shard.begun and shard.saving is None and not shard.complete:
-                self._save(feed, shard)
-
-    def _save(self, feed: Feed, shard: HeldShard) -> None:
-        point = self._next_checkpoint(feed, shard, "lost")
-        shard.saving, shard.unsaved = point.finished, []
-        shard.saved_at = self._clock.now()
-
-        def saved(_: None) -> None:
-            shard.saving = None
-            self._store_answered = self._clock.now()
-
-        def failed(problem: Exception) -> None:
-            shard.saving, shard.unsaved = None, [*point.finished, *shard.unsaved]
-            if isinstance(problem, LeaseLost):
-                feed.drop(shard)
-            else:
-                self._bear(problem)
-
-        self._errands.send(lambda: self._ledger.checkpoint(point), saved, failed)
-
-    def _next_checkpoint(self, feed: Feed, shard: HeldShard, end: AttemptEnd) -> Checkpoint:
-        decoded, tokens = feed.settle()
-        shard.seq += 1
-        return Checkpoint(
-            shard_id=shard.shard.id,
-            epoch=shard.lease.epoch,
-            seq=shard.seq,
-            nonce=shard.lease.nonce,
-            finished=(*(shard.saving or ()), *shard.unsaved),
-            in_flight=shard.in_flight(tokens),
-            attempt=self._attempt(shard, decoded[shard.shard.id], end),
-        )
-
-    def _attempt(self, shard: HeldShard, decoded: int, end: AttemptEnd) -> Attempt:
-        node, price = self._settings.node, self._settings.price
-        return shard.attempt(decoded, node, price, self._clock.timestamp(), end)
-
-    def _publish_what_is_complete(self, feed: Feed) -> None:
-        for shard in list(feed.held.values()):
-            if shard.complete and shard.saving is None and not shard.publishing:
-                self._publish(feed, shard)
-
-    def _publish(self, feed: Feed, shard: HeldShard) -> None:
-        decoded, _ = feed.settle()
-        attempts = (
-            *shard.before.attempts,
-            self._attempt(shard, decoded[shard.shard.id], "published"),
-        )
-        shard_id = shard.shard.id
-        shard.publishing = True
-
-        def publish() -> bool:
-            rows = [shard.finished[row] for row in range(shard.rows.rows)]
-            uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
-            document = shard_manifest(self._provenance, shard.shard, uri, rows, attempts)
-            manifest = json.dumps(document, ensure_ascii=False).encode()
-            if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
-                self._ledger.project_manifest(shard_id, manifest)
-                return True
-            # An earlier try may have been applied, its answer lost: then that copy counts, and
-            # whoever needs its manifest projects it.
-            owner = (shard.lease.worker_id, shard.lease.epoch)
-            return shard.publish_in_doubt and self._ledger.published_by(shard_id) == owner
-
-        def published(won: bool) -> None:
-            self._store_answered = self._clock.now()
-            if won:
-                self._published += 1
-                # It may have been dropped while this was on its way: published all the same.
-                feed.held.pop(shard_id, None)
-                log.info("published shard %05d: %d rows", shard_id, shard.rows.rows)
-            else:
-                feed.drop(shard)
-                log.warning("shard %05d was published by another worker", shard_id)
-
-        def failed(problem: Exception) -> None:
-            shard.publishing, shard.publish_in_doubt = False, True
-            self._bear(problem)
-
-        self._errands.send(publish, published, failed)
+    def _drain(self, end: AttemptEnd) -> None:
+        if self._saver is not None:
+            self._saver.drain(end)
 
     # The session.
 
@@ -326,14 +222,14 @@ class Worker:
 
         def beaten(lost: set[int]) -> None:
             self._beating = False
-            self._store_answered = self._clock.now()
+            self._patience.answered()
             for shard in [feed.held[s] for s in lost if s in feed.held]:
                 log.warning("shard %05d has a newer owner: dropped", shard.shard.id)
                 feed.drop(shard)
 
         def failed(problem: Exception) -> None:
             self._beating = False
-            self._bear(problem)
+            self._patience.bear(problem)
 
         self._errands.send(beat, beaten, failed)
 
@@ -354,21 +250,6 @@ class Worker:
             error_kind=None if problem is None else type(problem).__name__,
         )
         return self._session
-
-    def _drain(self, end: AttemptEnd) -> None:
-        """Save finished rows and tokens in flight of every held shard, then let them all go."""
-        if self._feed is None:
-            return
-        try:
-            self._errands.finish(_AWAY_AT_DRAIN_SECONDS)
-        except Exception as problem:
-            log.warning("while draining: %s", problem)
-        for shard in list(self._feed.held.values()):
-            try:
-                self._ledger.checkpoint(self._next_checkpoint(self._feed, shard, end))
-                self._feed.abort(shard)
-            except Exception as problem:
-                log.warning("shard %05d: last checkpoint not saved: %s", shard.shard.id, problem)
 
     def _end(self, state: State, problem: Exception | None = None) -> None:
         self._sheet.pass_to(self._clock.now(), "drain")

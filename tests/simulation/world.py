@@ -20,7 +20,8 @@ from pipeline.run import finish
 from pipeline.stores.faults import FaultPlan, FaultyStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
-from pipeline.worker import Worker, WorkerReport, WorkerSettings
+from pipeline.worker import Worker, WorkerReport
+from pipeline.worker_settings import WorkerSettings
 from tests.simulation.fakes import InlineExecutor, NoticeAt, VirtualClock
 from tests.simulation.memory_rows import JsonFormat, MemorySource, Row, rows_of_part
 from tests.simulation.watched import Interference, Killed, WatchedStore, undisturbed

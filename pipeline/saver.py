@@ -1,0 +1,147 @@
+"""What a worker makes durable: checkpoints of the shards in hand, and their publication."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
+from pipeline.core.errors import LeaseLost
+from pipeline.core.layout import part_key
+from pipeline.core.manifest import Provenance, shard_manifest
+from pipeline.core.ports import Clock
+from pipeline.errands import Errands
+from pipeline.feed import Feed
+from pipeline.held import HeldShard
+from pipeline.ledger import Ledger
+from pipeline.patience import Patience
+from pipeline.worker_settings import WorkerSettings
+
+log = logging.getLogger("spotmill.worker")
+
+_AWAY_AT_DRAIN_SECONDS = 20.0
+
+
+class Saver:
+    """Saves beside the engine's loop, for the shards that `feed` holds. One thread calls it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        provenance: Provenance,
+        ledger: Ledger,
+        feed: Feed,
+        errands: Errands,
+        clock: Clock,
+        patience: Patience,
+    ) -> None:
+        self.published = 0
+        self._settings = settings
+        self._provenance = provenance
+        self._ledger = ledger
+        self._feed = feed
+        self._errands = errands
+        self._clock = clock
+        self._patience = patience
+
+    def save_what_is_due(self) -> None:
+        now = self._clock.now()
+        for shard in list(self._feed.held.values()):
+            due = (
+                len(shard.unsaved) >= self._settings.chunk_rows
+                or now - shard.saved_at >= self._settings.chunk_seconds
+            )
+            if due and shard.begun and shard.saving is None and not shard.complete:
+                self._save(shard)
+
+    def _save(self, shard: HeldShard) -> None:
+        point = self._next_checkpoint(shard, "lost")
+        shard.saving, shard.unsaved = point.finished, []
+        shard.saved_at = self._clock.now()
+
+        def saved(_: None) -> None:
+            shard.saving = None
+            self._patience.answered()
+
+        def failed(problem: Exception) -> None:
+            shard.saving, shard.unsaved = None, [*point.finished, *shard.unsaved]
+            if isinstance(problem, LeaseLost):
+                self._feed.drop(shard)
+            else:
+                self._patience.bear(problem)
+
+        self._errands.send(lambda: self._ledger.checkpoint(point), saved, failed)
+
+    def _next_checkpoint(self, shard: HeldShard, end: AttemptEnd) -> Checkpoint:
+        decoded, tokens = self._feed.settle()
+        shard.seq += 1
+        return Checkpoint(
+            shard_id=shard.shard.id,
+            epoch=shard.lease.epoch,
+            seq=shard.seq,
+            nonce=shard.lease.nonce,
+            finished=(*(shard.saving or ()), *shard.unsaved),
+            in_flight=shard.in_flight(tokens),
+            attempt=self._attempt(shard, decoded[shard.shard.id], end),
+        )
+
+    def _attempt(self, shard: HeldShard, decoded: int, end: AttemptEnd) -> Attempt:
+        node, price = self._settings.node, self._settings.price
+        return shard.attempt(decoded, node, price, self._clock.timestamp(), end)
+
+    def publish_what_is_complete(self) -> None:
+        for shard in list(self._feed.held.values()):
+            if shard.complete and shard.saving is None and not shard.publishing:
+                self._publish(shard)
+
+    def _publish(self, shard: HeldShard) -> None:
+        decoded, _ = self._feed.settle()
+        attempts = (
+            *shard.before.attempts,
+            self._attempt(shard, decoded[shard.shard.id], "published"),
+        )
+        shard_id = shard.shard.id
+        shard.publishing = True
+
+        def publish() -> bool:
+            rows = [shard.finished[row] for row in range(shard.rows.rows)]
+            uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
+            document = shard_manifest(self._provenance, shard.shard, uri, rows, attempts)
+            manifest = json.dumps(document, ensure_ascii=False).encode()
+            if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
+                self._ledger.project_manifest(shard_id, manifest)
+                return True
+            # An earlier try may have been applied, its answer lost: then that copy counts, and
+            # whoever needs its manifest projects it.
+            owner = (shard.lease.worker_id, shard.lease.epoch)
+            return shard.publish_in_doubt and self._ledger.published_by(shard_id) == owner
+
+        def published(won: bool) -> None:
+            self._patience.answered()
+            if won:
+                self.published += 1
+                # It may have been dropped while this was on its way: published all the same.
+                self._feed.held.pop(shard_id, None)
+                log.info("published shard %05d: %d rows", shard_id, shard.rows.rows)
+            else:
+                self._feed.drop(shard)
+                log.warning("shard %05d was published by another worker", shard_id)
+
+        def failed(problem: Exception) -> None:
+            shard.publishing, shard.publish_in_doubt = False, True
+            self._patience.bear(problem)
+
+        self._errands.send(publish, published, failed)
+
+    def drain(self, end: AttemptEnd) -> None:
+        """Save finished rows and tokens in flight of every held shard, then let them all go."""
+        try:
+            self._errands.finish(_AWAY_AT_DRAIN_SECONDS)
+        except Exception as problem:
+            log.warning("while draining: %s", problem)
+        for shard in list(self._feed.held.values()):
+            try:
+                self._ledger.checkpoint(self._next_checkpoint(shard, end))
+                self._feed.abort(shard)
+            except Exception as problem:
+                log.warning("shard %05d: last checkpoint not saved: %s", shard.shard.id, problem)
