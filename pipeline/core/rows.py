@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 Message: TypeAlias = Mapping[str, str]
@@ -126,11 +126,6 @@ class TokenCounts:
             )
         return total
 
-    def with_drafts_of(self, other: TokenCounts) -> TokenCounts:
-        return replace(
-            self, draft_proposed=other.draft_proposed, draft_accepted=other.draft_accepted
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class EngineMetrics:
@@ -138,4 +133,3 @@ class EngineMetrics:
 
     draft_proposed: int = 0
     draft_accepted: int = 0
-    extra: Mapping[str, float] = field(default_factory=dict)

@@ -16,7 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.core.errors import InputChanged, InputInvalid, SpotmillError, StoreUnavailable
 from pipeline.core.shards import InputFile, RowGroup, Shard
 from pipeline.stores.options import StoreOptions, arrow_filesystem, s3fs_filesystem
-from pipeline.stores.reading import retrying, translated
+from pipeline.stores.reading import translated
+from pipeline.stores.retry import retrying
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _CONCURRENT_FOOTERS = 16
@@ -48,7 +49,7 @@ def discover(uri: str, options: StoreOptions) -> list[FileVersion]:
     In directories, names that begin with `_` or `.` and other suffixes are passed over. Raises
     `InputInvalid` when nothing is there.
     """
-    files = retrying(lambda: _listed(uri, options))
+    files = retrying(f"list {uri}", lambda: _listed(uri, options))
     if not files:
         raise InputInvalid(
             "no Parquet file is there",
@@ -69,7 +70,7 @@ def current_version(uri: str, options: StoreOptions) -> FileVersion | None:
             except FileNotFoundError:
                 return None
 
-    return retrying(look)
+    return retrying(f"look at {uri}", look)
 
 
 def _listed(uri: str, options: StoreOptions) -> list[FileVersion]:
@@ -127,7 +128,7 @@ def open_parquet(uri: str, options: StoreOptions) -> pq.ParquetFile:
         except OSError as problem:
             raise read_error(problem, uri) from problem
 
-    return retrying(attempt)
+    return retrying(f"open {uri}", attempt)
 
 
 def first_line(problem: Exception) -> str:

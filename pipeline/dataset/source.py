@@ -20,7 +20,7 @@ from pipeline.dataset.files import check_unchanged, first_line, open_parquet, re
 from pipeline.dataset.prompts import prompt_columns, prompt_maker
 from pipeline.job import JobSpec, SamplingSpec
 from pipeline.stores.options import StoreOptions
-from pipeline.stores.reading import retrying
+from pipeline.stores.retry import retrying
 
 _READ_ROWS = 16_384
 _ROW_GROUP_ROWS = 65_536
@@ -38,7 +38,7 @@ class ParquetSource:
     def open(self, shard: Shard) -> ParquetShard:
         """Raises `InputChanged` when the file is not, or is no longer, the planned one."""
         check_unchanged([shard], self._options)
-        table = retrying(lambda: _read(shard, self._columns, self._options))
+        table = retrying(f"read {shard.uri}", lambda: _read(shard, self._columns, self._options))
         # Checked again, for a file rewritten while it was read gives rows of both.
         check_unchanged([shard], self._options)
         if self._job.input.where is not None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type
-
-from pipeline.core.errors import StoreDenied, StoreUnavailable
-from pipeline.stores.retry import RetryPolicy
+from pipeline.core.errors import StoreDenied
 from pipeline.stores.s3_errors import answer_in, store_error
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -35,15 +29,3 @@ def translated(where: str) -> Iterator[None]:
         if explained is None:
             raise
         raise explained from error
-
-
-def retrying(attempt: Callable[[], T], policy: RetryPolicy | None = None) -> T:
-    """Call until it raises no `StoreUnavailable`, within the policy's bound; then raises that."""
-    policy = policy or RetryPolicy()
-    return Retrying(
-        stop=policy.stop,
-        wait=policy.wait,
-        sleep=policy.sleep,
-        retry=retry_if_exception_type(StoreUnavailable),
-        reraise=True,
-    )(attempt)

@@ -87,24 +87,30 @@ class RetryingStore:
         self._persist("delete", key, lambda: self._inner.delete(key))
 
     def _persist(self, verb: str, key: str, attempt: Callable[[], T]) -> T:
-        def warn(state: RetryCallState) -> None:
-            logger.warning(
-                "%s %s: attempt %d failed, next in %.1f s: %s",
-                verb,
-                key,
-                state.attempt_number,
-                state.upcoming_sleep,
-                _failure(state).why or _failure(state).what,
-            )
+        return retrying(f"{verb} {key}", attempt, self._policy)
 
-        return Retrying(
-            stop=self._policy.stop,
-            wait=self._policy.wait,
-            sleep=self._policy.sleep,
-            retry=retry_if_exception_type(StoreUnavailable),
-            before_sleep=warn,
-            retry_error_callback=_give_up,
-        )(attempt)
+
+def retrying(what: str, attempt: Callable[[], T], policy: RetryPolicy | None = None) -> T:
+    """Call until it raises no `StoreUnavailable`; at the policy's bound, raise the last one."""
+    policy = policy or RetryPolicy()
+
+    def warn(state: RetryCallState) -> None:
+        logger.warning(
+            "%s: attempt %d failed, next in %.1f s: %s",
+            what,
+            state.attempt_number,
+            state.upcoming_sleep,
+            _failure(state).why or _failure(state).what,
+        )
+
+    return Retrying(
+        stop=policy.stop,
+        wait=policy.wait,
+        sleep=policy.sleep,
+        retry=retry_if_exception_type(StoreUnavailable),
+        before_sleep=warn,
+        retry_error_callback=_give_up,
+    )(attempt)
 
 
 def _failure(state: RetryCallState) -> StoreUnavailable:
