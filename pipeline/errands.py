@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from typing import TypeVar
+from collections.abc import Callable, Collection
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class WaitFor(Protocol):
+    """`concurrent.futures.wait`, or what stands for it where time is virtual."""
+
+    def __call__(
+        self, fs: Collection[Future[None]], timeout: float | None, return_when: str
+    ) -> Any: ...
 
 
 class Errands:
@@ -15,8 +23,9 @@ class Errands:
     So the state of the loop is touched by one thread alone, and needs no lock.
     """
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, wait_for: WaitFor = wait) -> None:
         self._executor = executor
+        self._wait_for = wait_for
         self._away: dict[Future[None], Callable[[], None]] = {}
 
     def send(
@@ -50,9 +59,9 @@ class Errands:
 
     def wait(self, seconds: float) -> None:
         """Return when an errand is done, or after `seconds`."""
-        wait(self._away, timeout=seconds, return_when=FIRST_COMPLETED)
+        self._wait_for(self._away, timeout=seconds, return_when=FIRST_COMPLETED)
 
     def finish(self, seconds: float) -> None:
         """Give what is away up to `seconds` in all, then collect what came back."""
-        wait(self._away, timeout=seconds)
+        self._wait_for(self._away, timeout=seconds, return_when=ALL_COMPLETED)
         self.collect()

@@ -100,8 +100,8 @@ class Supervisor:
 
     def _tick(self) -> bool:
         """One look at the run; True when every shard is published."""
-        if reason := self._notice.pending():
-            raise Interrupted(reason, hint="`spotmill resume` goes on from here")
+        if (notice := self._notice.pending()) and notice.kind != "risk":
+            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
         published = self._ledger.published()
         left = [shard_id for shard_id in self._shard_ids if shard_id not in published]
         if not left:

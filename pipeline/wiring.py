@@ -34,6 +34,7 @@ from pipeline.engines.model_files import local_model
 from pipeline.engines.preload import cpu_environment
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import device_at_hand, load_vllm
+from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
@@ -204,7 +205,7 @@ def run_worker(
             _engine_loader(job, here.options),
             clock,
             notice,
-            executor,
+            Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
         ).run()

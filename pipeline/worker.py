@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from pipeline.claims import Claimer, NothingLeft, Opened
@@ -48,7 +47,7 @@ class Worker:
         load_engine: Callable[[], Engine],
         clock: Clock,
         notice: InterruptionNotice,
-        executor: Executor,
+        errands: Errands,
         boot_seconds: float = 0.0,
     ) -> None:
         self._settings = settings
@@ -58,7 +57,7 @@ class Worker:
         self._load_engine = load_engine
         self._clock = clock
         self._notice = notice
-        self._errands = Errands(executor)
+        self._errands = errands
         self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
         self._session = Session(
             worker_id=settings.worker_id,
@@ -128,7 +127,7 @@ class Worker:
         return self._feed, self._saver
 
     def _work(self, feed: Feed, saver: Saver) -> None:
-        while not (reason := self._notice.pending()):
+        while not (notice := self._notice.pending()):
             self._errands.collect()
             self._beat(feed)
             self._claim_ahead(feed)
@@ -141,7 +140,7 @@ class Worker:
                 self._wait(feed)
             saver.save_what_is_due()
             saver.publish_what_is_complete()
-        raise Interrupted(reason, hint="`spotmill resume` goes on from here")
+        raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
 
     def _wait(self, feed: Feed) -> None:
         if self._errands:

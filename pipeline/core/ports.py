@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.fleet import WorkerEnd
+from pipeline.core.notice import Notice
 from pipeline.core.rows import Completion, EngineMetrics, FinishedRow, Prompt, Request, Sampling
 from pipeline.core.shards import Shard
 
@@ -93,8 +94,11 @@ class Engine(Protocol):
 
 
 class InterruptionNotice(Protocol):
-    def pending(self) -> str | None:
-        """Why this worker has to stop soon, or None. Cheap: asked in every loop."""
+    def pending(self) -> Notice | None:
+        """The gravest notice so far, or None. Cheap and without I/O: asked in every loop.
+
+        Once told, a notice stays; only a graver one (`risk` < `reclaim` < `stop`) replaces it.
+        """
         ...
 
 

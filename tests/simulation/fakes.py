@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
+from pipeline.core.notice import Notice
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
+STOP = Notice("stop", "spot notice")
 _MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -49,6 +52,6 @@ class NoticeAt:
     ask: int | None = None
     asked: int = 0
 
-    def pending(self) -> str | None:
+    def pending(self) -> Notice | None:
         self.asked += 1
-        return "spot notice" if self.ask is not None and self.asked > self.ask else None
+        return STOP if self.ask is not None and self.asked > self.ask else None

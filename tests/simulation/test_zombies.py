@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.core.errors import Interrupted
+from pipeline.core.notice import Notice
 from pipeline.worker import WorkerReport
-from tests.simulation.fakes import NoticeAt
+from tests.simulation.fakes import STOP, NoticeAt
 from tests.simulation.memory_rows import Row
 from tests.simulation.moments import failures_of
 from tests.simulation.watched import asleep_at
@@ -78,8 +79,8 @@ class NoticeOnceClaimed:
 
     world: World
 
-    def pending(self) -> str | None:
-        return "spot notice" if self.world.ledger.latest_epoch(0) > 1 else None
+    def pending(self) -> Notice | None:
+        return STOP if self.world.ledger.latest_epoch(0) > 1 else None
 
 
 def test_a_zombie_drops_its_shard_at_its_next_beat() -> None:

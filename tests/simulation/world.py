@@ -15,6 +15,7 @@ from pipeline.core.ports import InterruptionNotice, ObjectStore
 from pipeline.core.rows import FinishedRow, Sampling
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
 from pipeline.stores.faults import FaultPlan, FaultyStore
@@ -118,7 +119,7 @@ class World:
             self._load_engine,
             self.clock,
             notice or NoticeAt(),
-            InlineExecutor(),
+            Errands(InlineExecutor()),
             boot_seconds=0.5,
         )
         try:

@@ -213,7 +213,7 @@ notice = SignalNotice().install()
 print("pid", os.getpid(), flush=True)
 while notice.pending() is None:
     time.sleep(0.01)
-print(notice.pending(), flush=True)
+print(notice.pending().reason, flush=True)
 os._exit(75)
 """
     container = subprocess.Popen(
