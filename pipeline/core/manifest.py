@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pipeline.core.checkpoint import Attempt
@@ -24,6 +25,7 @@ from pipeline.core.money import (
     dollars,
     sum_of,
 )
+from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.shards import Shard
 
@@ -52,8 +54,12 @@ def shard_manifest(
     output_uri: str,
     rows: Sequence[FinishedRow],
     attempts: Sequence[Attempt],
+    quarantined: Mapping[int, Sequence[Strike]] = MappingProxyType({}),
 ) -> Json:
-    """The manifest of one shard: `rows` are all of it, `attempts` all that worked on it."""
+    """The manifest of one shard: `rows` are all of it, `attempts` all that worked on it.
+
+    `quarantined` are the rows given up, and the engine deaths that are the evidence.
+    """
     errors = sum(row.error is not None for row in rows)
     reasons = Counter(row.finish_reason or "error" for row in rows)
     tokens = _tokens_of(rows, attempts)
@@ -80,6 +86,10 @@ def shard_manifest(
         "model": dict(provenance.model),
         "tokens": asdict(tokens),
         "attempts": [attempt.to_json() for attempt in attempts],
+        "quarantined": [
+            {"row": row, "strikes": [asdict(strike) for strike in strikes]}
+            for row, strikes in quarantined.items()
+        ],
         "cost": _shard_cost(attempts, tokens.output),
         "tags": dict(provenance.tags),
     }
