@@ -9,8 +9,6 @@ from pipeline.core.session import Session
 BOOT_SECONDS = 900.0
 """A worker that was asked for and has no session by then is counted as lost (a flow run that stays
 pending, a node that never came)."""
-LOAD_SECONDS = 1_800.0
-"""A session does not beat while its model loads; by then it is counted as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,6 @@ def counts_as_live(
         return asked_for is not None and now - asked_for < BOOT_SECONDS
     if session.over:
         return False
-    if session.state == "load" and asked_for is not None:
-        return still_for < LOAD_SECONDS
     # Workers beat four times in a lease. A stranger's silence is believed sooner: after a crash of
     # everything, new workers can load their models while the old leases run out.
     return still_for < (lease_seconds if asked_for is not None else lease_seconds / 2)

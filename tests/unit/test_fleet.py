@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pipeline.core.fleet import (
     BOOT_SECONDS,
-    LOAD_SECONDS,
     counts_as_live,
     gives_up,
     workers_to_start,
@@ -48,15 +47,6 @@ def test_a_worker_without_a_session_is_counted_on_until_it_should_have_booted(
 
 def test_nobody_counts_on_a_stranger_that_has_no_session() -> None:
     assert not live(None, asked_for=None)
-
-
-@bounded
-@given(seconds)
-def test_a_loading_model_is_waited_for_though_no_beat_comes(still_for: float) -> None:
-    loading = replace(WORKING, state="load")
-    assert live(loading, still_for=still_for) == (still_for < LOAD_SECONDS)
-    # Of a stranger nobody can tell whether it died while loading: no half-hour is spent on it.
-    assert live(loading, asked_for=None, still_for=still_for) == (still_for < LEASE_SECONDS / 2)
 
 
 @bounded
