@@ -45,7 +45,7 @@ class Feed:
         running = self.running
         self._in_trial = self._in_trial and running > 0
         if not running:
-            self.rows += sum(shard.quarantine() for shard in self.held.values() if shard.suspects)
+            self.rows += sum(shard.quarantine() for shard in self.held.values() if shard.strikes)
         suspected = next((shard for shard in self.held.values() if shard.suspects), None)
         if suspected is not None:
             if not running:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint, Progress
 from pipeline.core.errors import RowRejected
 from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
-from pipeline.core.poison import Strike, evidence, is_condemned, verdict
+from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
 from pipeline.core.ports import ShardInput
 from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
 from pipeline.core.session import ShardAccount
@@ -72,8 +72,8 @@ class HeldShard:
         self.finished = dict(self.before.finished)
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
-        self.suspects = {row for strike in self.strikes for row in strike.rows} - set(self.finished)
-        begun = self.finished.keys() | self.suspects
+        self.suspects = set(suspected(self.strikes) - self.finished.keys())
+        begun = self.finished.keys() | self.suspects | condemned(self.strikes)
         self.unprepared = deque(row for row in range(self.rows.rows) if row not in begun)
 
     @property
@@ -138,11 +138,10 @@ class HeldShard:
         self.on_trial.clear()
         return rows
 
-    def put_in_line(self, rows: Sequence[int]) -> None:
-        """Rows that were taken back and did no harm go first, suspects stay suspects."""
-        struck = {row for strike in self.strikes for row in strike.rows}
-        self.suspects |= struck.intersection(rows)
-        self.unprepared.extendleft(row for row in reversed(rows) if row not in struck)
+    def put_in_line(self, rows: Collection[int]) -> None:
+        """Rows that were taken back go first, those that are still suspected into trials."""
+        self.suspects |= suspected(self.strikes).intersection(rows)
+        self.unprepared.extendleft(sorted(set(rows) - self.suspects, reverse=True))
 
     def strike(self, rows: list[int], beside: int, words: str) -> None:
         """The engine died with these rows in it, and `beside` rows of other shards."""
@@ -154,17 +153,18 @@ class HeldShard:
             self.suspects |= set(rows)
 
     def quarantine(self) -> int:
-        """Finish the suspects that are condemned, with their error; how many there were."""
-        condemned = [row for row in sorted(self.suspects) if is_condemned(row, self.strikes)]
-        for row in condemned:
-            self.suspects.discard(row)
+        """Finish the condemned rows with their error, and clear those they explain; how many."""
+        guilty = condemned(self.strikes) - self.finished.keys()
+        for row in sorted(guilty):
             self.done(FinishedRow(row, error=verdict(row, self.strikes)))
-        return len(condemned)
+        cleared = self.suspects - guilty
+        self.suspects.clear()
+        self.put_in_line(cleared)
+        return len(guilty)
 
     def quarantined(self) -> dict[int, list[Strike]]:
         """The rows given up, and the strikes against them."""
-        rows = sorted({strike.rows[0] for strike in self.strikes if strike.alone})
-        return {row: evidence(row, self.strikes) for row in rows if is_condemned(row, self.strikes)}
+        return {row: evidence(row, self.strikes) for row in sorted(condemned(self.strikes))}
 
     def in_flight(self, tokens: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
         """This shard's rows in flight, or put back, and their tokens so far, if there are any."""

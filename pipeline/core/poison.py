@@ -36,22 +36,35 @@ def strike_from_json(document: Mapping[str, Any]) -> Strike:
     return Strike(**{**document, "rows": tuple(document["rows"])})
 
 
-def is_condemned(row: int, strikes: Sequence[Strike]) -> bool:
-    """Whether the engine died often enough with this row alone in it."""
-    return sum(strike.alone and strike.rows == (row,) for strike in strikes) >= ALONE_STRIKES
+def condemned(strikes: Sequence[Strike]) -> frozenset[int]:
+    """The rows that were alone in the engine at enough of its deaths."""
+    alone = Counter(strike.rows[0] for strike in strikes if strike.alone)
+    return frozenset(row for row, deaths in alone.items() if deaths >= ALONE_STRIKES)
+
+
+def suspected(strikes: Sequence[Strike]) -> frozenset[int]:
+    """The rows, finished ones too, of deaths that no condemned row explains."""
+    return frozenset(row for strike in _unexplained(strikes) for row in strike.rows)
 
 
 def next_trial(suspects: Collection[int], strikes: Sequence[Strike]) -> tuple[int, ...]:
     """The suspects to run next, with nothing beside them: half of those with the most strikes.
 
-    `suspects` are unfinished rows with strikes, of one shard; none of them is condemned.
+    `suspects` are the `suspected` rows of one shard that are unfinished.
     """
-    counts = Counter(row for strike in strikes for row in strike.rows if row in suspects)
+    counts = Counter(
+        row for strike in _unexplained(strikes) for row in strike.rows if row in suspects
+    )
     if not counts:
         return ()
     most = max(counts.values())
     likely = sorted(row for row, count in counts.items() if count == most)
     return tuple(likely[: (len(likely) + 1) // 2])
+
+
+def _unexplained(strikes: Sequence[Strike]) -> list[Strike]:
+    guilty = condemned(strikes)
+    return [strike for strike in strikes if guilty.isdisjoint(strike.rows)]
 
 
 def evidence(row: int, strikes: Sequence[Strike]) -> list[Strike]:

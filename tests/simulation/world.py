@@ -88,8 +88,12 @@ class World:
         return self.source.plan()
 
     @property
+    def format(self) -> JsonFormat:
+        return JsonFormat()
+
+    @property
     def ledger(self) -> Ledger:
-        return Ledger(self.memory, RUN, JsonFormat())
+        return Ledger(self.memory, RUN, self.format)
 
     @property
     def provenance(self) -> Provenance:

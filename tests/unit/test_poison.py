@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.poison import (
     ALONE_STRIKES,
     Strike,
-    is_condemned,
+    condemned,
     next_trial,
     strike_from_json,
+    suspected,
     verdict,
 )
 from tests.unit.strategies import bounded
@@ -21,43 +23,50 @@ rows = st.integers(0, 299)
 
 
 def judge(window: set[int], deadly: set[int]) -> tuple[set[int], list[Strike], int]:
-    """The condemned, the strikes, and the passes, when everything ran and some rows kill."""
-    strikes = [Strike(1, 0, tuple(sorted(window)), 0, "boom")] if deadly else []
-    suspects = set(window) if deadly else set()
-    condemned: set[int] = set()
+    """The condemned, the strikes, and the trials passed, in a shard of one window of rows."""
+    strikes: list[Strike] = []
     passes = 0
-    while suspects:
-        group = set(next_trial(suspects, strikes))
+    unfinished = set(window)
+    while unfinished := unfinished - condemned(strikes):
+        suspects = suspected(strikes) & unfinished
+        group = set(next_trial(suspects, strikes)) if suspects else unfinished
         assert group, "suspects and no trial"
-        assert group <= suspects
+        assert group <= unfinished
         if group & deadly:
             strikes.append(Strike(1, len(strikes), tuple(sorted(group)), 0, "boom"))
-            condemned |= {row for row in group if is_condemned(row, strikes)}
-            suspects -= condemned
         else:
-            passes += 1
-            suspects -= group
-    return condemned, strikes, passes
+            passes += bool(suspects)
+            unfinished -= group
+    return set(condemned(strikes)), strikes, passes
 
 
 @bounded
 @given(window=st.sets(rows, min_size=1, max_size=256), data=st.data())
 def test_the_deadly_and_no_other_are_condemned(window: set[int], data: st.DataObject) -> None:
     deadly = data.draw(st.sets(st.sampled_from(sorted(window)), max_size=5))
-    condemned, strikes, _ = judge(window, deadly)
-    assert condemned == deadly
-    most = (math.ceil(math.log2(len(window))) + ALONE_STRIKES) * len(deadly)
-    assert len(strikes) <= most + 1
+    found, strikes, _ = judge(window, deadly)
+    assert found == deadly
+    each = math.ceil(math.log2(len(window))) + ALONE_STRIKES
+    assert len(strikes) <= each * len(deadly)
 
 
-def test_one_in_a_full_window_takes_ten_deaths() -> None:
-    _, strikes, passes = judge(set(range(256)), {0})
-    assert (len(strikes), passes) == (10, 8)
+@pytest.mark.parametrize(("deadly", "deaths", "trials"), [(0, 10, 0), (255, 3, 8), (100, 7, 3)])
+def test_one_in_a_full_window_is_found_in_ten_engines(
+    deadly: int, deaths: int, trials: int
+) -> None:
+    _, strikes, passes = judge(set(range(256)), {deadly})
+    assert (len(strikes), passes) == (deaths, trials)
 
 
 def test_a_death_with_others_beside_it_condemns_nobody() -> None:
     strikes = [Strike(1, nth, (3,), 5, "boom") for nth in range(9)]
-    assert not is_condemned(3, strikes)
+    assert condemned(strikes) == frozenset()
+
+
+def test_deaths_that_a_condemned_row_explains_clear_the_others() -> None:
+    strikes = [Strike(1, 0, (3, 4), 0, "a"), Strike(1, 1, (3,), 0, "b"), Strike(1, 2, (3,), 0, "c")]
+    assert suspected(strikes) == frozenset()
+    assert suspected(strikes[:2]) == frozenset({3, 4})
 
 
 def test_rows_without_strikes_are_no_suspects() -> None:
