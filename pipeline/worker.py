@@ -29,7 +29,6 @@ log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
 _DRAIN_SECONDS = 20.0
-_SILENT_ENDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +209,7 @@ class Worker:
             self._nothing_left = isinstance(result, NothingLeft)
             if isinstance(result, Opened):
                 feed.held[result.shard.id] = self._hold(result)
-                self._distrusts_engine |= result.progress.silent_ends >= _SILENT_ENDS
+                self._distrusts_engine |= result.progress.ended_silently
             else:
                 self._claim_after = self._clock.now() + self._poll_seconds
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import takewhile
 from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
@@ -92,10 +91,11 @@ class Progress:
     strikes: tuple[Strike, ...] = ()
 
     @property
-    def silent_ends(self) -> int:
-        """How many of the latest attempts ended without a word and without a finished row."""
-        fruitless = takewhile(lambda a: a.end == "lost" and a.rows == 0, reversed(self.attempts))
-        return sum(1 for _ in fruitless)
+    def ended_silently(self) -> bool:
+        """Whether the latest attempt ended without a word and without a row it finished."""
+        return (
+            bool(self.attempts) and self.attempts[-1].end == "lost" and not self.attempts[-1].rows
+        )
 
 
 def fold(checkpoints: Iterable[Checkpoint]) -> Progress:

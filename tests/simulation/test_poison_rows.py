@@ -63,7 +63,7 @@ def test_an_engine_inside_the_worker_takes_it_along_until_it_gets_its_own_proces
     rows = shard_with({5: DEADLY})
     world = World(rows, Pace(window=4))
     endings = until_published(world, own_process=False)
-    assert [type(ending) for ending in endings] == [Killed, Killed, Killed, WorkerReport]
+    assert [type(ending) for ending in endings] == [Killed, Killed, WorkerReport]
     check(world, rows, [5])
 
 
