@@ -172,8 +172,12 @@ def run_worker(
     notice: InterruptionNotice,
     worker_id: str | None = None,
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+    load_engine: Callable[[bool], Engine] | None = None,
 ) -> dict[str, Any]:
-    """One worker's whole life on this machine. Raises as `Worker.run` does."""
+    """One worker's whole life on this machine, with the job's own engine unless one is given.
+
+    Raises as `Worker.run` does.
+    """
     document = _require_job(here)
     job = _job_of_run(here, document)
     check_engine(job)
@@ -201,7 +205,7 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            _engine_loader(job, here.options),
+            load_engine or _engine_loader(job, here.options),
             clock,
             notice,
             Errands(executor),
