@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
-from pipeline.core.errors import StoreUnavailable
 from pipeline.core.ports import Clock
 from pipeline.core.session import Session, State
 from pipeline.errands import Errands
@@ -19,8 +19,8 @@ from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
-_LOAD_SECONDS = 1_800.0
-"""A model that takes longer to load is not believed to load at all: beating ends."""
+_STUCK_SECONDS = 1_800.0
+"""A worker that is busy for longer without a word is not believed to come back: beating ends."""
 
 
 class Beats:
@@ -44,9 +44,12 @@ class Beats:
         self._patience = patience
         self._beating = False
         self._beat_after = 0.0
+        self._own_beat_at = clock.now()
+        # Drawn from by two threads, and each number once.
+        self._numbers = count()
         self._session = Session(
             worker_id=settings.worker_id,
-            beat=0,
+            beat=next(self._numbers),
             state="load",
             started_at=clock.timestamp(),
             beat_at=clock.timestamp(),
@@ -60,29 +63,26 @@ class Beats:
         self._ledger.beat(self._session)
 
     @contextmanager
-    def while_loading(self) -> Iterator[None]:
-        """Beat beside this thread, which is busy loading a model."""
-        self._session = self._next("load")
-        started = self._clock.now()
-
-        def beat() -> None:
-            waited = self._clock.now() - started
-            if waited > _LOAD_SECONDS:
-                return
-            # Not through the sheet, which is the loading thread's alone.
-            self._session = replace(
-                self._session,
-                beat=self._session.beat + 1,
-                beat_at=self._clock.timestamp(),
-                buckets=self._sheet.buckets.plus("load", round(waited * 1e6)),
-            )
-            try:
-                self._ledger.beat(self._session)
-            except StoreUnavailable as problem:
-                log.warning("beat not saved: %s", problem)
-
-        with self._errands.repeated(beat, self._settings.beat_seconds):
+    def stood_in_for(self) -> Iterator[None]:
+        """While this lasts, beats come from beside this thread whenever it is late with its own:
+        it loads a model, or waits for an engine that hangs."""
+        with self._errands.repeated(self._stand_in, self._settings.beat_seconds / 2):
             yield
+
+    def loading(self) -> None:
+        """This thread is going to be busy loading a model."""
+        self._session = self._next("load")
+        self._own_beat_at = self._clock.now()
+
+    def _stand_in(self) -> None:
+        silent = self._clock.now() - self._own_beat_at
+        if not 1.5 * self._settings.beat_seconds <= silent <= _STUCK_SECONDS:
+            return
+        session = replace(self._session, beat=next(self._numbers), beat_at=self._clock.timestamp())
+        if session.state == "load":
+            # Not through the sheet, which is the other thread's alone.
+            session = replace(session, buckets=session.buckets.plus("load", round(silent * 1e6)))
+        self._ledger.beat(session)
 
     def beat_when_due(self) -> None:
         """Say that this worker lives, and look whether what it holds is still its own."""
@@ -90,7 +90,8 @@ class Beats:
         if feed is None or self._beating or self._clock.now() < self._beat_after:
             return
         self._beating = True
-        self._beat_after = self._clock.now() + self._settings.beat_seconds
+        self._own_beat_at = self._clock.now()
+        self._beat_after = self._own_beat_at + self._settings.beat_seconds
         session = self._session = self._next("work")
         held = [shard.lease for shard in feed.held.values()]
 
@@ -131,7 +132,7 @@ class Beats:
         held = feed.held if feed else {}
         return replace(
             self._session,
-            beat=self._session.beat + 1,
+            beat=next(self._numbers),
             state=state,
             beat_at=self._clock.timestamp(),
             buckets=self._sheet.buckets,

@@ -76,8 +76,8 @@ class EngineLife:
         _prove(engine)
 
     def _load(self, own_process: bool) -> Engine:
-        with self._beats.while_loading():
-            engine = self._load_engine(own_process)
+        self._beats.loading()
+        engine = self._load_engine(own_process)
         self._sheet.pass_to(self._clock.now(), "load")
         self._engine = engine
         return engine

@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("spotmill.worker")
 
+_LAST_ROUND_SECONDS = 5.0
+
 
 class WaitFor(Protocol):
     """`concurrent.futures.wait`, or what stands for it where time is virtual."""
@@ -70,22 +72,25 @@ class Errands:
 
     @contextmanager
     def repeated(self, errand: Callable[[], None], seconds: float) -> Iterator[None]:
-        """Run `errand` every so many `seconds` while the context lasts, which does not wait for
-        the last one: it is away until it is collected."""
+        """Run `errand` every so many `seconds` while the context lasts.
+
+        Its last run is waited for, but not for long. What it raises is logged.
+        """
         over = self._new_event()
 
         def rounds() -> None:
             while not over.wait(seconds):
-                errand()
+                try:
+                    errand()
+                except Exception as problem:
+                    log.warning("%s", problem)
 
-        def failed(problem: Exception) -> None:
-            raise problem
-
-        self.send(rounds, lambda _: None, failed)
+        future = self._executor.submit(rounds)
         try:
             yield
         finally:
             over.set()
+            self._wait_for([future], timeout=_LAST_ROUND_SECONDS, return_when=ALL_COMPLETED)
 
     def __len__(self) -> int:
         return len(self._away)

@@ -83,9 +83,10 @@ class Worker:
         """
         stops: tuple[type[BaseException], ...] = (Interrupted, *self._settings.interruptions)
         try:
-            self._beats.begin()
-            feed, saver = self._begin(self._engine.start())
-            self._work(feed, saver)
+            with self._beats.stood_in_for():
+                self._beats.begin()
+                feed, saver = self._begin(self._engine.start())
+                self._work(feed, saver)
             self._beats.end("ended", None, self._seconds_left())
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
