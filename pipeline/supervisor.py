@@ -67,7 +67,7 @@ class Supervisor:
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
         self._before: frozenset[str] | None = None
-        self._failures = 0
+        self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
         self._answered = clock.now()
 
@@ -132,11 +132,15 @@ class Supervisor:
     def _count_failures(self, left: int, sessions: Mapping[str, Session]) -> None:
         progress = (left, sum(session.rows for session in sessions.values()))
         if progress != self._progress:
-            self._failures, self._progress = 0, progress
+            self._failed, self._vanished, self._progress = 0, 0, progress
         for worker_id, end in self._pool.ended().items():
             log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
             self._asked_for.pop(worker_id, None)
-            self._failures += end.problem is not None
+            if end.problem is not None:
+                session = sessions.get(worker_id)
+                explained = session is not None and session.state == "failed"
+                self._failed += explained
+                self._vanished += not explained
             if end.fatal:
                 raise WorkersFailed(
                     end.problem or "a worker refused the job",
@@ -144,9 +148,9 @@ class Supervisor:
                     why="every worker would meet it, so the run stops",
                     hint="see the worker's own message above or in its log, and `spotmill resume`",
                 )
-        if gives_up(failures_without_progress=self._failures, wanted=self._fleet.workers):
+        if gives_up(failed=self._failed, vanished=self._vanished, wanted=self._fleet.workers):
             raise WorkersFailed(
-                f"{self._failures} workers ended without finishing a row",
+                f"{self._failed + self._vanished} workers ended without finishing a row",
                 where=f"run {self._ledger.run_id}, {left} shards left",
                 hint="see the workers' logs; what they finished is saved for `spotmill resume`",
             )

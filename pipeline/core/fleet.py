@@ -54,7 +54,12 @@ def workers_to_start(*, unclaimed: int, holders: int, live: int, wanted: int) ->
     return max(0, min(wanted, unclaimed + holders) - live)
 
 
-def gives_up(*, failures_without_progress: int, wanted: int) -> bool:
-    """Whether a run should stop replacing workers: each place in the fleet has failed three times
-    and not one row was finished in between."""
-    return failures_without_progress >= 3 * max(1, wanted)
+def gives_up(*, failed: int, vanished: int, wanted: int) -> bool:
+    """Whether a run should stop replacing workers, without one row finished in between.
+
+    `failed` said why, which soon is reason enough: three for each place in the fleet. `vanished`
+    ended without a word, as preempted ones do too: ten, for a fleet may be taken several times
+    before it has loaded its models.
+    """
+    places = max(1, wanted)
+    return failed >= 3 * places or failed + vanished >= 10 * places

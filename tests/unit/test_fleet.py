@@ -127,9 +127,15 @@ def test_examples(unclaimed: int, holders: int, live: int, wanted: int, expected
 
 @pytest.mark.parametrize("wanted", [1, 2, 8])
 def test_a_run_gives_up_when_each_place_has_failed_three_times(wanted: int) -> None:
-    assert not gives_up(failures_without_progress=3 * wanted - 1, wanted=wanted)
-    assert gives_up(failures_without_progress=3 * wanted, wanted=wanted)
+    assert not gives_up(failed=3 * wanted - 1, vanished=0, wanted=wanted)
+    assert gives_up(failed=3 * wanted, vanished=0, wanted=wanted)
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 8])
+def test_a_run_bears_more_of_what_may_be_preemptions(wanted: int) -> None:
+    assert not gives_up(failed=2, vanished=10 * wanted - 3, wanted=wanted)
+    assert gives_up(failed=2, vanished=10 * wanted - 2, wanted=wanted)
 
 
 def test_a_run_that_wants_nobody_does_not_give_up_for_nothing() -> None:
-    assert not gives_up(failures_without_progress=0, wanted=0)
+    assert not gives_up(failed=0, vanished=0, wanted=0)
