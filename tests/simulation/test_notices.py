@@ -38,8 +38,8 @@ def told(notice: Notice) -> tuple[World, object]:
     [
         (Notice("stop", "SIGTERM"), TOLD_AT, TOLD_AT + 5),
         (Notice("stop", "SIGTERM", 30.0), TOLD_AT, TOLD_AT + 5),
-        (Notice("reclaim", "spot", 30.0), TOLD_AT + 10, TOLD_AT + 15),
-        (Notice("reclaim", "spot", 120.0), TOLD_AT + 100, TOLD_AT + 105),
+        (Notice("reclaim", "spot", 30.0), TOLD_AT + 20, TOLD_AT + 25),
+        (Notice("reclaim", "spot", 120.0), TOLD_AT + 110, TOLD_AT + 115),
         (Notice("reclaim", "spot", 15.0), TOLD_AT + 5, TOLD_AT + 10),
         (Notice("reclaim", "spot"), TOLD_AT, TOLD_AT + 5),
     ],

@@ -22,7 +22,7 @@ def test_a_stop_begins_it_at_once(seen_at: float, seconds: float | None) -> None
 
 
 @pytest.mark.parametrize(
-    ("seconds", "begins", "over"), [(120, 100, 117), (30, 10, 27), (15, 5, 12)]
+    ("seconds", "begins", "over"), [(120, 110, 117), (30, 20, 27), (15, 5, 12), (9, 3, 7.2)]
 )
 def test_a_reclaim_uses_the_time_but_for_a_reserve(
     seconds: float, begins: float, over: float
