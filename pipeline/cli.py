@@ -178,8 +178,8 @@ def worker(
     as_json: AsJson = False,
 ) -> int:
     """Be one worker of a planned run: claim, generate and publish until nothing is left."""
-    notice = SignalNotice().install()
-    report = wiring.run_worker(open_latest_run(job, run_id, date), notice, worker_id)
+    with wiring.worker_notice(signals=True) as notice:
+        report = wiring.run_worker(open_latest_run(job, run_id, date), notice, worker_id)
     _show(report, as_json, "worker is done")
     return DONE
 
