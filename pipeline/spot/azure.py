@@ -28,7 +28,8 @@ _FIRST_ANSWER_SECONDS = 130.0
 
 
 class AzureNotices:
-    """`Preempt` is a `reclaim`, 30 s before; so is `Terminate`, 5 minutes before.
+    """`Preempt` is a `reclaim`, 30 s before; so is `Terminate`, 5 minutes before. Once such an
+    event has started, it is a `stop`.
 
     https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events: look every second;
     events of a scale set or availability set name the VMs they concern. Freezes, reboots and
@@ -70,15 +71,12 @@ class AzureNotices:
             found = next((event for event in events if event.get("EventType") == kind), None)
             if found is not None:
                 self._ours = found
-                return Notice("reclaim", f"Azure announced: {kind}", self._left(found, promise))
+                if found.get("EventStatus") == "Started":
+                    # Graver than the announcement: somebody approved it, or the host failed.
+                    return Notice("stop", f"Azure has begun: {kind}")
+                return Notice("reclaim", f"Azure announced: {kind}", promise.left(self._now()))
             promise.none_yet(asked_at)
         return None
-
-    def _left(self, event: Mapping[str, Any], promise: Promise) -> float | None:
-        if event.get("EventStatus") == "Started":
-            # Its time is up, or its host failed and there never was any.
-            return None
-        return promise.left(self._now())
 
     def _ask_name(self) -> str:
         answer = self._http.get(_COMPUTE, params=_COMPUTE_VERSION, timeout=self._answer_seconds)
@@ -90,7 +88,7 @@ class AzureNotices:
 
     def acknowledge(self) -> None:
         """Let Azure take the VM before its time is up. Nothing raises; tried once."""
-        if self._ours is None:
+        if self._ours is None or "EventId" not in self._ours:
             return
         if len(self._ours["Resources"]) > 1 or not self._alone():
             log.info("Azure's event is not acknowledged: others may need the time it leaves")

@@ -58,6 +58,14 @@ class AzureMetadata(MetadataDouble):
             self._incarnation += 1
         return str(event["EventId"])
 
+    def start(self, event_id: str) -> None:
+        """As if its time were up, or another VM had approved it."""
+        with self._lock:
+            for event in self._events:
+                if event["EventId"] == event_id:
+                    event |= {"EventStatus": "Started", "NotBefore": ""}
+            self._incarnation += 1
+
     def answer(self, asked: Asked) -> Answer:
         if asked.headers.get("metadata") != "true" or "x-forwarded-for" in asked.headers:
             return _error("Bad request. Required metadata header not specified")
@@ -67,7 +75,7 @@ class AzureMetadata(MetadataDouble):
             case (("GET" | "POST"), "/metadata/scheduledevents"):
                 if asked.query.get("api-version") not in _EVENT_VERSIONS:
                     return _error("Bad request. api-version is invalid or was not specified")
-                return self._document() if asked.method == "GET" else self._start(asked.body)
+                return self._document() if asked.method == "GET" else self._approve(asked.body)
         return Answer(404, "Not found")
 
     def _compute(self, asked: Asked) -> Answer:
@@ -84,19 +92,18 @@ class AzureMetadata(MetadataDouble):
             document = {"DocumentIncarnation": self._incarnation, "Events": self._events}
             return Answer(200, json.dumps(document), {"Content-Type": "application/json"})
 
-    def _start(self, body: bytes) -> Answer:
+    def _approve(self, body: bytes) -> Answer:
         try:
             wanted = [request["EventId"] for request in json.loads(body)["StartRequests"]]
         except (ValueError, KeyError, TypeError):
             return _error("Bad request. Malformed payload")
         with self._lock:
-            known = {event["EventId"]: event for event in self._events}
-            if not set(wanted) <= set(known):
-                return _error("Bad request. No such event")
-            for event_id in wanted:
-                known[event_id] |= {"EventStatus": "Started", "NotBefore": ""}
-                self.acknowledged.append(event_id)
-            self._incarnation += 1
+            known = {event["EventId"] for event in self._events}
+        if not set(wanted) <= known:
+            return _error("Bad request. No such event")
+        for event_id in wanted:
+            self.start(event_id)
+            self.acknowledged.append(event_id)
         return Answer(200)
 
 

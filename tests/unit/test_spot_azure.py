@@ -60,7 +60,15 @@ def test_a_preemption_that_has_started_has_no_time_left() -> None:
     with AzureMetadata() as metadata, watching(AzureNotices(metadata.url)) as polled:
         until_told(lambda: len(metadata.asked) > 2, 5, "a look without a notice")
         metadata.schedule("Preempt", status="Started")
-        assert told(polled).seconds is None
+        assert told(polled, kind="stop").seconds is None
+
+
+def test_a_preemption_that_another_vm_approves_leaves_no_time_either() -> None:
+    with AzureMetadata() as metadata, watching(AzureNotices(metadata.url)) as polled:
+        event = metadata.schedule("Preempt", ["worker_3", "worker_4"])
+        assert told(polled).reason == "Azure announced: Preempt"
+        metadata.start(event)
+        assert told(polled, kind="stop").reason == "Azure has begun: Preempt"
 
 
 def test_the_first_answer_may_take_longer_than_the_others() -> None:
