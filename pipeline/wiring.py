@@ -173,10 +173,11 @@ def diagnosis() -> dict[str, Any]:
 
 @contextmanager
 def worker_notice(signals: bool) -> Iterator[InterruptionNotice]:
-    """What a worker listens to for as long as it lives: its cloud and, if asked for, signals.
+    """What a worker, or a supervisor of workers on its own machine, listens to while it lives:
+    its cloud and, if asked for, signals.
 
-    Leave it as `run_worker` ends, exception and all: the cloud is told when a drain is done.
-    Raises `JobInvalid` for settings that make no sense. Signals need the main thread.
+    Leave it as `run_worker` or `supervise` ends, exception and all: the cloud is told when a drain
+    is done. Raises `JobInvalid` for settings that make no sense. Signals need the main thread.
     """
     sources: list[InterruptionNotice] = []
     if signals:
