@@ -18,7 +18,7 @@ _POD_GRACE_SECONDS = 30.0
 
 _ECHO_SECONDS = {signal.SIGTERM: 3.0, signal.SIGINT: 0.5}
 """One stop can arrive twice: systemd and terminals signal a whole group at once, in which a parent
-passes the signal on: `uv run` at once, a supervisor at its next tick. Somebody who presses Ctrl-C
+passes the signal on: a wrapper at once, a supervisor at its next tick. Somebody who presses Ctrl-C
 again waits longer than a machine; platforms that lose patience send SIGKILL."""
 
 

@@ -68,7 +68,7 @@ def test_nobody_kills_after_ctrl_c() -> None:
     with listening() as process:
         process.send_signal(signal.SIGINT)
         assert line(process) == "stop SIGINT received None"
-        # `uv run`, systemd or a supervisor pass the same stop on.
+        # systemd or a supervisor passes the same stop on.
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
