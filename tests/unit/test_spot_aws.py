@@ -27,7 +27,7 @@ def test_an_action_is_a_reclaim_within_120_seconds(action: str) -> None:
         notice = told(polled)
     assert notice.reason == f"AWS announced: {action}"
     assert notice.seconds is not None
-    assert 119.0 < notice.seconds < 120.0, "less the time since the last look, not AWS's clock"
+    assert 115.0 < notice.seconds < 120.0, "less the time since the last look, not AWS's clock"
 
 
 def test_a_hibernation_has_no_time_left() -> None:
@@ -103,7 +103,7 @@ def test_a_notice_is_heard_within_the_interval(
             heard_after = until_told(polled.pending, 6, "the notice")
             notice = polled.pending()
     record_property("heard_after_seconds", heard_after)
-    assert heard_after < notices.interval_seconds + 0.5
+    assert heard_after < notices.interval_seconds + 1.0
     assert notice is not None
     assert notice.seconds is not None
-    assert 114.0 < notice.seconds <= 115.0, "120 less the interval"
+    assert 110.0 < notice.seconds <= 115.0, "120 less the interval"

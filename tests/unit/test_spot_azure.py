@@ -28,7 +28,7 @@ def test_the_end_of_this_vm_is_a_reclaim(kind: str, promised: float) -> None:
         notice = told(polled)
     assert notice.reason == f"Azure announced: {kind}"
     assert notice.seconds is not None
-    assert promised - 1.0 < notice.seconds < promised
+    assert promised - 5.0 < notice.seconds < promised
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,6 @@ def test_a_notice_is_heard_within_the_interval(
             heard_after = until_told(polled.pending, 5, "the notice")
             notice = told(polled)
     record_property("heard_after_seconds", heard_after)
-    assert heard_after < notices.interval_seconds + 0.5
+    assert heard_after < notices.interval_seconds + 1.0
     assert notice.seconds is not None
-    assert 28.0 < notice.seconds <= 29.0
+    assert 25.0 < notice.seconds <= 29.0
