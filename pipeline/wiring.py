@@ -39,7 +39,10 @@ from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.spot.cloud import cloud_chosen, cloud_notice
 from pipeline.spot.node import node_from_environment
+from pipeline.spot.several import SeveralNotices
+from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
@@ -164,7 +167,23 @@ def diagnosis() -> dict[str, Any]:
         "s3_endpoint": endpoint.url or "Amazon's own",
         "s3_region": endpoint.region,
         "node": asdict(node_from_environment()),
+        "notices": cloud_chosen(os.environ) or "none",
     }
+
+
+@contextmanager
+def worker_notice(signals: bool) -> Iterator[InterruptionNotice]:
+    """What a worker, or a supervisor of workers on its own machine, listens to while it lives:
+    its cloud and, if asked for, signals.
+
+    Leave it as `run_worker` or `supervise` ends, exception and all: the cloud is told when a drain
+    is done. Raises `JobInvalid` for settings that make no sense. Signals need the main thread.
+    """
+    sources: list[InterruptionNotice] = []
+    if signals:
+        sources.append(SignalNotice(grace_seconds()).install())
+    with cloud_notice() as cloud:
+        yield SeveralNotices(*sources, cloud)
 
 
 def run_worker(
