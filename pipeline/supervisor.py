@@ -27,9 +27,11 @@ log = logging.getLogger("spotmill.run")
 _LAST_BEAT_SECONDS = 60.0
 
 FATAL_ERRORS = frozenset(
-    {"JobInvalid", "EngineRefused", "EngineFailed", "InputChanged", "InputInvalid", "StoreDenied"}
+    {"JobInvalid", "EngineRefused", "InputChanged", "InputInvalid", "StoreDenied"}
 )
 """Errors that every worker would meet alike: one is enough to stop the run."""
+_ENGINE_FAILED = "EngineFailed"
+"""An engine that starts on no node is the job's fault; on one of several, that node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class FleetSettings:
     workers: int
     lease_seconds: float
     tick_seconds: float = 1.0
-    patience_seconds: float = 600.0
+    patience_seconds: float = 3_600.0
     budget_usd: Decimal | None = None
 
 
@@ -74,7 +76,7 @@ class Supervisor:
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
         self._before: frozenset[str] | None = None
-        self._failures = 0
+        self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
         self._answered = clock.now()
 
@@ -117,7 +119,7 @@ class Supervisor:
             return True
         sessions = self._ledger.sessions()
         of_now = self._of_now(sessions)
-        _raise_fatal(of_now)
+        _raise_fatal(of_now, self._fleet.workers)
         self._hold_budget(sessions, of_now)
         self._count_failures(len(left), sessions)
         self._start_missing(left, sessions)
@@ -139,11 +141,15 @@ class Supervisor:
     def _count_failures(self, left: int, sessions: Mapping[str, Session]) -> None:
         progress = (left, sum(session.rows for session in sessions.values()))
         if progress != self._progress:
-            self._failures, self._progress = 0, progress
+            self._failed, self._vanished, self._progress = 0, 0, progress
         for worker_id, end in self._pool.ended().items():
             log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
             self._asked_for.pop(worker_id, None)
-            self._failures += end.problem is not None
+            if end.problem is not None:
+                session = sessions.get(worker_id)
+                explained = session is not None and session.state == "failed"
+                self._failed += explained
+                self._vanished += not explained
             if end.fatal:
                 raise WorkersFailed(
                     end.problem or "a worker refused the job",
@@ -151,9 +157,9 @@ class Supervisor:
                     why="every worker would meet it, so the run stops",
                     hint="see the worker's own message above or in its log, and `spotmill resume`",
                 )
-        if gives_up(failures_without_progress=self._failures, wanted=self._fleet.workers):
+        if gives_up(failed=self._failed, vanished=self._vanished, wanted=self._fleet.workers):
             raise WorkersFailed(
-                f"{self._failures} workers ended without finishing a row",
+                f"{self._failed + self._vanished} workers ended without finishing a row",
                 where=f"run {self._ledger.run_id}, {left} shards left",
                 hint="see the workers' logs; what they finished is saved for `spotmill resume`",
             )
@@ -220,11 +226,16 @@ class Supervisor:
             self._clock.sleep(0.1)
 
 
-def _raise_fatal(sessions: Mapping[str, Session]) -> None:
-    for worker_id, session in sessions.items():
-        if session.state == "failed" and session.error_kind in FATAL_ERRORS:
+def _raise_fatal(sessions: Mapping[str, Session], wanted: int) -> None:
+    failed = {name: s for name, s in sessions.items() if s.state == "failed"}
+    started_none = [name for name, s in failed.items() if s.error_kind == _ENGINE_FAILED]
+    works = any(session.rows or session.state == "work" for session in sessions.values())
+    engine_is_hopeless = len(started_none) >= min(2, wanted) and not works
+    for worker_id, session in failed.items():
+        hopeless = session.error_kind == _ENGINE_FAILED and engine_is_hopeless
+        if hopeless or session.error_kind in FATAL_ERRORS:
             raise WorkersFailed(
-                session.error or session.error_kind,
+                session.error or str(session.error_kind),
                 where=f"worker {worker_id}",
                 why=f"{session.error_kind}: every worker would meet it, so the run stops",
                 hint="mend it and `spotmill resume`; what was finished is saved",

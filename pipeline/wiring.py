@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -172,8 +172,12 @@ def run_worker(
     notice: InterruptionNotice,
     worker_id: str | None = None,
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+    load_engine: Callable[[bool], Engine] | None = None,
 ) -> dict[str, Any]:
-    """One worker's whole life on this machine. Raises as `Worker.run` does."""
+    """One worker's whole life on this machine, with the job's own engine unless one is given.
+
+    Raises as `Worker.run` does.
+    """
     document = _require_job(here)
     job = _job_of_run(here, document)
     check_engine(job)
@@ -193,8 +197,7 @@ def run_worker(
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
-    with ExitStack() as stack:
-        executor = stack.enter_context(ThreadPoolExecutor(_BACKGROUND_THREADS))
+    with _background() as executor:
         report = Worker(
             settings,
             lambda engine: _provenance(here, document, engine.version),
@@ -202,7 +205,7 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            _engine_loader(job, here.options),
+            load_engine or _engine_loader(job, here.options),
             clock,
             notice,
             Errands(executor),
@@ -218,11 +221,22 @@ def run_worker(
     }
 
 
-def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[], Engine]:
-    if job.model.id.startswith(SCRIPTED):
-        return lambda: ScriptedEngine(_scripted_settings(job.model.id), time.sleep)
+@contextmanager
+def _background() -> Iterator[ThreadPoolExecutor]:
+    executor = ThreadPoolExecutor(_BACKGROUND_THREADS)
+    try:
+        yield executor
+    finally:
+        # A machine that goes does not wait for a store that may answer in a minute.
+        executor.shutdown(wait=False, cancel_futures=True)
 
-    return lambda: load_vllm(local_model(job.model, options), device_at_hand())
+
+def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
+    if job.model.id.startswith(SCRIPTED):
+        settings = _scripted_settings(job.model.id)
+        return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
+
+    return lambda _own_process: load_vllm(local_model(job.model, options), device_at_hand())
 
 
 def _scripted_settings(model: str) -> ScriptedSettings:
@@ -231,6 +245,7 @@ def _scripted_settings(model: str) -> ScriptedSettings:
         "max_model_len": int,
         "tokens": int,
         "step_seconds": float,
+        "hang_seconds": float,
     }
     query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))
     try:

@@ -9,11 +9,13 @@ from typing import Literal
 
 from pipeline.core.notice import Notice, NoticeKind
 from pipeline.core.rows import Sampling
+from pipeline.engines.scripted import DEADLY, HANGING, REJECTED
 from tests.simulation.memory_rows import Row
 from tests.simulation.sim_pool import Hearing
 from tests.simulation.sim_store import Blow, Weather
 
 EXACT = Sampling(max_tokens=10)
+POISONS = (DEADLY, HANGING)
 RESTARTS = Sampling(max_tokens=10, temperature=0.7, seed=7)
 ENOUGH_SECONDS = 15.0
 """A notice that leaves this much leaves time for a drain, where the store answers."""
@@ -38,6 +40,8 @@ class Pace:
     tick_seconds: float = 2.0
     store_patience_seconds: float = 600.0
     retries: int = 0
+    own_process: bool = True
+    hang_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,12 @@ class Night:
         )
 
     @property
+    def poison(self) -> int:
+        """Rows that kill engines."""
+        prompts = (row.prompt for rows in self.rows.values() for row in rows)
+        return sum(any(mark in prompt for mark in POISONS) for prompt in prompts)
+
+    @property
     def exact(self) -> bool:
         return all(row.sampling.continues_exactly for rows in self.rows.values() for row in rows)
 
@@ -109,7 +119,7 @@ def night(seed: int) -> Night:
     """The night of this seed, always the same."""
     dice = Random(seed)
     kind: Kind = dice.choices(("wild", "kills", "notices"), (6, 3, 1))[0]
-    rows = _rows(dice, exact=kind == "notices" or dice.random() < 0.5)
+    rows = _rows(dice, kind, exact=kind == "notices" or dice.random() < 0.5)
     pace = _pace(dice)
     tokens = 6 * sum(len(shard) for shard in rows.values())
     alone = pace.boot_seconds + pace.load_seconds + 5 + tokens * pace.step_seconds / pace.window
@@ -129,10 +139,14 @@ def night(seed: int) -> Night:
     )
 
 
-def _rows(dice: Random, exact: bool) -> dict[int, tuple[Row, ...]]:
+def _rows(dice: Random, kind: Kind, exact: bool) -> dict[int, tuple[Row, ...]]:
+    poison = kind == "wild" and dice.random() < 0.15
+
     def row(shard: int, number: int) -> Row:
+        if poison and dice.random() < 0.1:
+            return Row(f"{dice.choice(POISONS)} {shard}/{number}")
         if dice.random() < 0.05:
-            return Row("" if dice.random() < 0.5 else "a prompt too long " * 6)
+            return Row(dice.choice(("", REJECTED, "a prompt too long " * 6)))
         sampling = EXACT if exact or dice.random() < 0.5 else RESTARTS
         return Row(f"{dice.getrandbits(16)} {shard}/{number}", sampling)
 
@@ -148,7 +162,7 @@ def _pace(dice: Random) -> Pace:
     return Pace(
         workers=dice.choice((1, 2, 2, 3, 4)),
         window=dice.choice((1, 2, 3, 4)),
-        threads=dice.choice((12, 12, 12, 2)),
+        threads=dice.choice((12, 12, 12, 3)),
         chunk_rows=dice.choice((1, 2, 3, 9)),
         chunk_seconds=dice.choice((2.0, 3.0, 6.0)),
         lease_seconds=dice.choice((8.0, 16.0, 32.0)),
@@ -158,6 +172,7 @@ def _pace(dice: Random) -> Pace:
         tick_seconds=dice.choice((2.0, 4.0)),
         store_patience_seconds=dice.choice((20.0, 600.0)),
         retries=dice.choice((0, 8)),
+        own_process=dice.random() < 0.5,
     )
 
 

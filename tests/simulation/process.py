@@ -65,6 +65,9 @@ class Process:
         self.over_at = self.scheduler.now
         self._then()
 
+    def was_over_by(self, second: float) -> bool:
+        return self.over_at is not None and self.over_at < second
+
     def now(self) -> float:
         return self.origin + self.scheduler.now
 
@@ -88,6 +91,27 @@ class Process:
         """A notice stays until a graver one comes."""
         if self._notice is None or _GRAVITY[notice.kind] > _GRAVITY[self._notice.kind]:
             self._notice = notice
+
+
+class SimEvent:
+    """What `threading.Event` is where time is real; one thread waits for it at a time."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._is_set = False
+        self._waiter: Strand | None = None
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._waiter is not None:
+            self._process.scheduler.wake(self._waiter)
+
+    def wait(self, timeout: float) -> bool:
+        if not self._is_set:
+            self._waiter = self._process.scheduler.running
+            self._process.sleep(timeout)
+            self._waiter = None
+        return self._is_set
 
 
 class Threads(Executor):

@@ -108,7 +108,8 @@ class Scheduler:
 
     def wake(self, strand: Strand) -> None:
         """Resume a strand that sleeps, now instead of later."""
-        self._resume_at(strand, self.now)
+        if strand.owner.alive:
+            self._resume_at(strand, self.now)
 
     def die(self) -> None:
         """The running strand's process is killed in this moment."""

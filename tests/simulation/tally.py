@@ -29,9 +29,16 @@ class Tally:
         steps = bisect_right(self._seconds, second)
         return self._totals[steps - 1] if steps else 0
 
+    def was(self, total: int) -> bool:
+        """Whether this was the number of tokens at any time."""
+        return total == 0 or total in self._totals
+
 
 class CountedEngine:
-    """Implements `Engine`: `inner`, every running request counted at every step."""
+    """Implements `Engine`: `inner`, every running request counted at every step.
+
+    Control prompts are nobody's rows, and in no book.
+    """
 
     def __init__(self, inner: Engine, tally: Tally, process: Process) -> None:
         self._inner = inner
@@ -44,6 +51,10 @@ class CountedEngine:
         return self._inner.window
 
     @property
+    def own_process(self) -> bool:
+        return self._inner.own_process
+
+    @property
     def version(self) -> str:
         return self._inner.version
 
@@ -53,7 +64,8 @@ class CountedEngine:
     def submit(self, request: Request) -> None:
         self._inner.submit(request)
         assert request.id not in self._running, f"{request.id} is in the engine twice"
-        self._running.add(request.id)
+        if request.id != "control":
+            self._running.add(request.id)
 
     def step(self) -> Sequence[Completion]:
         completions = self._inner.step()

@@ -27,7 +27,7 @@ from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 from tests.simulation.memory_rows import JsonFormat, MemorySource
 from tests.simulation.night import Event, Night
-from tests.simulation.process import Process, Threads
+from tests.simulation.process import Process, SimEvent, Threads
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.sim_pool import SimPool
 from tests.simulation.sim_store import Bucket, SimStore, Trace
@@ -95,7 +95,8 @@ class Universe:
         slack = 600 + 4 * (pace.lease_seconds + pace.boot_seconds + pace.load_seconds) + 2 * work
         # Nobody tells of a worker that dies before its first beat: it is counted on for so long.
         deaf = 3_600 if night.hearing.deaf else 0
-        return night.calm_from + slack + deaf
+        death = 2 * pace.lease_seconds + pace.boot_seconds + pace.load_seconds + pace.hang_seconds
+        return night.calm_from + slack + deaf + 20 * night.poison * death
 
     # Supervisors.
 
@@ -166,24 +167,27 @@ class Universe:
                     self._engine_loader(process),
                     process,
                     process,
-                    Errands(threads, threads.wait_for),
+                    Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
                 ).run()
             except SpotmillError as problem:
                 return problem
 
-    def _engine_loader(self, process: Process) -> Callable[[], Engine]:
+    def _engine_loader(self, process: Process) -> Callable[[bool], Engine]:
         pace, tally = self.night.pace, self.workers[process.name].tally
         settings = ScriptedSettings(
             window=pace.window,
             max_model_len=ENGINE.max_model_len,
             tokens=ENGINE.tokens,
             step_seconds=pace.step_seconds,
+            hang_seconds=pace.hang_seconds,
         )
 
-        def load() -> Engine:
+        def load(own_process: bool) -> Engine:
             process.sleep(pace.load_seconds)
-            return CountedEngine(ScriptedEngine(settings, process.sleep), tally, process)
+            apart = own_process or pace.own_process
+            engine = ScriptedEngine(settings, process.sleep, apart, self.scheduler.die)
+            return CountedEngine(engine, tally, process)
 
         return load
 
