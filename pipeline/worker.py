@@ -87,6 +87,8 @@ class Worker:
                 self._beats.begin()
                 feed, saver = self._begin(self._engine.start())
                 self._work(feed, saver)
+            # The last round of those beats was waited for.
+            self._sheet.pass_to(self._clock.now(), "drain")
             self._beats.end("ended", None, self._seconds_left())
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
