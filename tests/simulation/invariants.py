@@ -9,13 +9,14 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core.errors import EngineDied, RowRejected
+from pipeline.core.layout import session_key
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import Session
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.verify import problems
 from tests.simulation.memory_rows import Row, rows_of_part
 from tests.simulation.night import Night
-from tests.simulation.universe import ENGINE, Universe, WorkerProcess
+from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
 
 QUARANTINED = "quarantined"
 _CALLS_OF_A_RECORD = 4
@@ -99,7 +100,8 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
         # Another thread beats for one that is late, without its latest seconds.
         if session.buckets.total > lived or (session.over and not billed_all):
             yield f"{worker_id}: billed {session.buckets.total} of {lived} microseconds"
-        if session.over and worker.process.second_of(session.beat_at) < closing_since:
+        in_time = universe.bucket.put_at[session_key(RUN, worker_id)] < closing_since
+        if session.over and in_time:
             if worker_id not in billed:
                 yield f"{worker_id}: its bill is not in the run's"
             elif Decimal(billed[worker_id]["cost"]) != session.bill.usd:

@@ -95,10 +95,8 @@ class Scheduler:
 
     def sleep(self, seconds: float) -> None:
         """Let the others go on; called by a strand, like all that follows. Raises `Killed`."""
-        strand = self.running
-        if not strand.owner.alive:
-            raise Killed
-        self._resume_at(strand, self.now + math.ceil(seconds * _GRAINS_A_SECOND) / _GRAINS_A_SECOND)
+        grains = math.ceil(seconds * _GRAINS_A_SECOND)
+        self._resume_at(self._of_the_living(), self.now + grains / _GRAINS_A_SECOND)
         self._hub.switch()
 
     @property
@@ -113,7 +111,7 @@ class Scheduler:
 
     def die(self) -> None:
         """The running strand's process is killed in this moment."""
-        owner = self.running.owner
+        owner = self._of_the_living().owner
         self.at(self.now, lambda: self.kill(owner))
         self._hub.switch()
 
@@ -129,6 +127,12 @@ class Scheduler:
             else:
                 owner.strands.remove(strand)
         owner.is_over()
+
+    def _of_the_living(self) -> Strand:
+        """The running strand, unless it only unwinds: the dead wait for nothing any more."""
+        if not self.running.owner.alive:
+            raise Killed
+        return self.running
 
     def _resume_at(self, strand: Strand, when: float) -> None:
         self._turns += 1

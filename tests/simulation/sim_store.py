@@ -61,6 +61,7 @@ class Bucket:
     trace: Trace | None = None
     memory: MemoryStore = field(default_factory=MemoryStore)
     made: list[tuple[float, str]] = field(default_factory=list)
+    put_at: dict[str, float] = field(default_factory=dict)
 
 
 class SimStore:
@@ -76,7 +77,11 @@ class SimStore:
         return self._call("get", key, lambda: self._memory.get(key))
 
     def put(self, key: str, body: bytes) -> None:
-        self._call("put", key, lambda: self._memory.put(key, body))
+        def apply() -> None:
+            self._memory.put(key, body)
+            self._bucket.put_at[key] = self._process.scheduler.now
+
+        self._call("put", key, apply)
 
     def create(self, key: str, body: bytes) -> bool:
         def apply() -> bool:
