@@ -65,6 +65,7 @@ class HeldShard:
     seq: int = 0
     saving: Checkpoint | None = None
     preparing: int = 0
+    store_after: float = 0.0
     publishing: bool = False
     publish_in_doubt: bool = False
 

@@ -20,6 +20,9 @@ from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
+_AGAIN_SECONDS = 1.0
+"""After a failure; a store may refuse faster than the loop turns."""
+
 
 class Saver:
     """Saves beside the engine's loop, for the shards that `feed` holds. One thread calls it."""
@@ -65,6 +68,7 @@ class Saver:
                 len(shard.unsaved) >= self._settings.chunk_rows
                 or now - shard.saved_at >= self._settings.chunk_seconds
             )
+            due &= now >= shard.store_after
             if due and shard.begun and shard.saving is None and not shard.complete:
                 self._save(shard)
 
@@ -84,9 +88,13 @@ class Saver:
             if isinstance(problem, LeaseLost):
                 self._feed.drop(shard)
             else:
-                self._patience.bear(problem)
+                self._bear(shard, problem)
 
         self._errands.send(lambda: self._ledger.checkpoint(point), saved, failed)
+
+    def _bear(self, shard: HeldShard, problem: Exception) -> None:
+        shard.store_after = self._clock.now() + _AGAIN_SECONDS
+        self._patience.bear(problem)
 
     def _next_checkpoint(self, shard: HeldShard, end: AttemptEnd) -> Checkpoint:
         decoded, tokens = self._feed.settle()
@@ -109,8 +117,10 @@ class Saver:
         return shard.attempt(decoded, node, price, self._clock.timestamp(), end)
 
     def publish_what_is_complete(self) -> None:
+        now = self._clock.now()
         for shard in list(self._feed.held.values()):
-            if shard.complete and shard.saving is None and not shard.publishing:
+            due = shard.complete and now >= shard.store_after
+            if due and shard.saving is None and not shard.publishing:
                 self._publish(shard)
 
     def _publish(self, shard: HeldShard) -> None:
@@ -150,7 +160,7 @@ class Saver:
 
         def failed(problem: Exception) -> None:
             shard.publishing, shard.publish_in_doubt = False, True
-            self._patience.bear(problem)
+            self._bear(shard, problem)
 
         self._errands.send(publish, published, failed)
 

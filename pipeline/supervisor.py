@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -46,8 +46,15 @@ class FleetSettings:
     budget_usd: Decimal | None = None
 
 
+def _new_worker_id() -> str:
+    return f"w-{secrets.token_hex(4)}"
+
+
 class Supervisor:
-    """One supervisor of a run; several do no harm. `run` may be called once."""
+    """One supervisor of a run; several do no harm. `run` may be called once.
+
+    `name_worker` gives every worker an id that no other ever had.
+    """
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class Supervisor:
         clock: Clock,
         notice: InterruptionNotice,
         fleet: FleetSettings,
+        name_worker: Callable[[], str] = _new_worker_id,
     ) -> None:
         self._ledger = ledger
         self._shard_ids = shard_ids
@@ -64,6 +72,7 @@ class Supervisor:
         self._clock = clock
         self._notice = notice
         self._fleet = fleet
+        self._name_worker = name_worker
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
         self._before: frozenset[str] | None = None
@@ -180,7 +189,7 @@ class Supervisor:
             wanted=self._fleet.workers,
         )
         for _ in range(missing):
-            worker_id = f"w-{secrets.token_hex(4)}"
+            worker_id = self._name_worker()
             log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
             self._asked_for[worker_id] = self._clock.now()
 

@@ -90,6 +90,8 @@ class Worker:
                     raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
                 feed, saver = self._begin(self._engine.start())
                 self._work(feed, saver)
+            # The last round of those beats was waited for.
+            self._sheet.pass_to(self._clock.now(), "drain")
             self._beats.end("ended", None, self._seconds_left())
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
