@@ -58,6 +58,10 @@ class InputChanged(SpotmillError):
     """An input file is not the one that was planned: stop the run."""
 
 
+class ObjectDamaged(SpotmillError):
+    """An object of the run is not what spotmill writes there: nobody can go on from it."""
+
+
 class StoreUnavailable(SpotmillError):
     """The object store did not answer in a usable way; the same call may work later."""
 

@@ -1,0 +1,126 @@
+"""The run's closing document against its parts and its workers' sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.core import layout
+from pipeline.core.differences import differences
+from pipeline.core.errors import BooksUnbalanced, ObjectDamaged
+from pipeline.core.manifest import ENDED, Provenance, SessionBill, run_manifest
+from pipeline.core.money import Buckets
+from pipeline.core.session import Session
+from pipeline.core.shards import Shard
+from pipeline.ledger import MISSHAPEN, Ledger
+
+Json = Mapping[str, Any]
+
+
+def foreign_objects(ledger: Ledger, shards: Sequence[Shard]) -> Iterator[str]:
+    """Whatever readers of `data/` would take for rows of a run, and is none; what nobody planned.
+
+    Objects of no bytes that end in a slash are no objects to any store, and are passed over.
+    """
+    parts = {layout.part_key(ledger.run_id, shard.id) for shard in shards}
+    runs: dict[str, bool] = {}
+    for key in ledger.data_keys_of_all_runs():
+        run = layout.run_of_part(key)
+        if key in parts:
+            continue
+        if run is None or run == ledger.run_id:
+            yield f"{key}: a foreign object under data/"
+        elif not runs.setdefault(run, ledger.has_run(run)):
+            yield f"{key}: a foreign object under data/: there is no run {run!r} here"
+    planned = {shard.id for shard in shards}
+    for shard_id in sorted(ledger.projected_shards() - planned):
+        yield f"{layout.shard_manifest_key(ledger.run_id, shard_id)}: nobody planned this shard"
+    for shard_id in sorted(ledger.latest_epochs().keys() - planned):
+        yield f"{layout.leases_prefix(ledger.run_id, shard_id)}: nobody planned this shard"
+
+
+def sessions_of(ledger: Ledger) -> tuple[dict[str, Session], list[str]]:
+    """The sessions that can be read, and what is wrong with the others."""
+    sessions: dict[str, Session] = {}
+    problems: list[str] = []
+    for worker_id in ledger.worker_ids():
+        try:
+            session = ledger.session(worker_id)
+        except ObjectDamaged as damage:
+            problems.append(f"damaged: {'; '.join(str(damage).splitlines())}")
+            continue
+        if session is not None and session.worker_id != worker_id:
+            key = layout.session_key(ledger.run_id, worker_id)
+            problems.append(f"{key}: it is of another worker, {session.worker_id!r}")
+        elif session is not None:
+            sessions[worker_id] = session
+    return sessions, problems
+
+
+def run_problems(
+    run_id: str,
+    said: Json,
+    job_fingerprint: str,
+    shards: Sequence[Shard],
+    manifests: Sequence[dict[str, Any]],
+    sessions: Mapping[str, Session],
+) -> Iterator[str]:
+    """`manifest.json` is what `manifests`, one of each shard, and the sessions give."""
+    tags = said.get("tags")
+    provenance = Provenance(
+        run_id,
+        job_fingerprint,
+        manifests[0]["model"] if manifests else {},
+        # Tags are the job's of the day the run was closed, and nothing else keeps those.
+        tags if isinstance(tags, Mapping) else {},
+    )
+
+    def closed(bills: Sequence[SessionBill]) -> dict[str, Any]:
+        times = (said.get("started_at", ""), said.get("finished_at", ""))
+        return run_manifest(provenance, shards, manifests, bills, *times)
+
+    now = [session.bill for _, session in sorted(sessions.items())]
+    try:
+        then = _as_closed(said, sessions, closed(now))
+        for bill in then:
+            if bill.worker_id not in _workers(said):
+                yield f"manifest.json: worker {bill.worker_id!r} has a session, but no bill"
+        made = closed(then)
+    except BooksUnbalanced as problem:
+        yield f"manifest.json: {'; '.join(str(problem).splitlines())}"
+        return
+    for difference in differences(said, made):
+        yield f"manifest.json: {difference}"
+
+
+def _as_closed(said: Json, sessions: Mapping[str, Session], made: Json) -> list[SessionBill]:
+    """The bills as they were when the run was closed: workers may have lived on since."""
+    rows, rows_now = _workers(said), _workers(made)
+    then: list[SessionBill] = []
+    for worker_id, session in sorted(sessions.items()):
+        if worker_id in rows:
+            then.append(_earlier(session.bill, rows[worker_id], rows_now[worker_id]))
+        # A machine that came too late to find any work. Clocks of two machines decide this: seconds
+        # off, and it is told as a bill that was left out, which to look at does no harm.
+        elif not session.started_at > str(said.get("finished_at")):
+            then.append(session.bill)
+    return then
+
+
+def _earlier(bill: SessionBill, row: Json, row_now: Json) -> SessionBill:
+    if row.get("state") in ENDED or row == row_now:
+        return bill
+    try:
+        buckets = Buckets.from_seconds(row["seconds"])
+    except MISSHAPEN:
+        return bill
+    lived_on = buckets.total < Buckets.from_seconds(row_now["seconds"]).total
+    return replace(bill, buckets=buckets, state=row["state"]) if lived_on else bill
+
+
+def _workers(run: Json) -> dict[str, Json]:
+    """The rows of a run's manifest that can be read as such, by worker."""
+    rows = run.get("workers")
+    found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return {row["worker_id"]: row for row in found if isinstance(row.get("worker_id"), str)}
