@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.core import layout
 from pipeline.core.differences import differences
-from pipeline.core.errors import BooksUnbalanced, ObjectDamaged
+from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import ENDED, Provenance, SessionBill, run_manifest
 from pipeline.core.money import Buckets
 from pipeline.core.session import Session
@@ -48,7 +48,7 @@ def sessions_of(ledger: Ledger) -> tuple[dict[str, Session], list[str]]:
         try:
             session = ledger.session(worker_id)
         except ObjectDamaged as damage:
-            problems.append(f"damaged: {'; '.join(str(damage).splitlines())}")
+            problems.append(f"damaged: {in_a_line(damage)}")
             continue
         if session is not None and session.worker_id != worker_id:
             key = layout.session_key(ledger.run_id, worker_id)
@@ -88,7 +88,7 @@ def run_problems(
                 yield f"manifest.json: worker {bill.worker_id!r} has a session, but no bill"
         made = closed(then)
     except BooksUnbalanced as problem:
-        yield f"manifest.json: {'; '.join(str(problem).splitlines())}"
+        yield f"manifest.json: {in_a_line(problem)}"
         return
     for difference in differences(said, made):
         yield f"manifest.json: {difference}"

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt
 from pipeline.core.differences import differences
-from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, ObjectDamaged
+from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance, shard_manifest
 from pipeline.core.ports import InputSource
 from pipeline.core.rows import FinishedRow, TokenCounts
@@ -59,7 +59,7 @@ def audit_shard(
             manifest = _recomputed(ledger.run_id, shard, job_fingerprint, said, rows, attempts)
             problems += (f"footer: {difference}" for difference in differences(said, manifest))
     except ObjectDamaged as damage:
-        problems.append(f"damaged: {_in_a_line(damage)}")
+        problems.append(f"damaged: {in_a_line(damage)}")
     return AuditedShard([_of(shard, problem) for problem in problems], manifest)
 
 
@@ -67,15 +67,11 @@ def _of(shard: Shard, problem: str) -> str:
     return f"shard {shard.id:05d}: {problem}"
 
 
-def _in_a_line(problem: Exception) -> str:
-    return "; ".join(line.strip() for line in str(problem).splitlines())
-
-
 def _input_problems(source: InputSource, shard: Shard, part: bytes) -> Iterator[str]:
     try:
         rows = source.open(shard)
     except (InputChanged, InputInvalid, JobInvalid) as problem:
-        yield f"not compared with its input: {_in_a_line(problem)}"
+        yield f"not compared with its input: {in_a_line(problem)}"
         return
     if difference := rows.difference(part):
         yield difference
@@ -106,7 +102,7 @@ def _projection_problems(ledger: Ledger, shard: Shard, said: Json) -> Iterator[s
     try:
         projected = ledger.projected_manifest(shard.id)
     except ObjectDamaged as damage:
-        yield f"damaged: {_in_a_line(damage)}"
+        yield f"damaged: {in_a_line(damage)}"
         return
     if projected is None:
         yield f"{key} is missing"
@@ -168,7 +164,7 @@ def _claim_problems(
     try:
         lease = ledger.lease(shard.id, attempt.epoch)
     except ObjectDamaged as damage:
-        yield f"damaged: {_in_a_line(damage)}"
+        yield f"damaged: {in_a_line(damage)}"
         return
     if lease is None:
         yield f"{layout.lease_key(ledger.run_id, shard.id, attempt.epoch)} is missing"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.audit_run import foreign_objects, run_problems, sessions_of
 from pipeline.audit_shard import audit_shard
-from pipeline.core.errors import ObjectDamaged
+from pipeline.core.errors import ObjectDamaged, in_a_line
 from pipeline.core.ports import InputSource
 from pipeline.core.shards import Shard
 from pipeline.ledger import Ledger
@@ -48,4 +48,4 @@ def _read(name: str, read: Callable[[], Json | None]) -> tuple[Json | None, list
     try:
         return read(), []
     except ObjectDamaged as damage:
-        return None, [f"{name} is damaged: {'; '.join(str(damage).splitlines())}"]
+        return None, [f"{name} is damaged: {in_a_line(damage)}"]

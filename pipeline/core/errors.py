@@ -26,6 +26,11 @@ class SpotmillError(Exception):
         return "\n  ".join(parts)
 
 
+def in_a_line(problem: Exception) -> str:
+    """An error's whole explanation as one line, to be one sentence among others."""
+    return "; ".join(line.strip() for line in str(problem).splitlines())
+
+
 class JobInvalid(SpotmillError):
     """The job file, or a command line, asks for something that makes no sense: mend it."""
 
