@@ -13,7 +13,7 @@ from pipeline.core.manifest import ENDED, Provenance, SessionBill, run_manifest
 from pipeline.core.money import Buckets
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
-from pipeline.ledger import MISSHAPEN, Ledger
+from pipeline.ledger import MISSHAPEN, Ledger, in_words
 
 Json = Mapping[str, Any]
 
@@ -31,7 +31,10 @@ def foreign_objects(ledger: Ledger, shards: Sequence[Shard]) -> Iterator[str]:
             continue
         if run is None or run == ledger.run_id:
             yield f"{key}: a foreign object under data/"
-        elif not runs.setdefault(run, ledger.has_run(run)):
+            continue
+        if run not in runs:
+            runs[run] = ledger.has_run(run)
+        if not runs[run]:
             yield f"{key}: a foreign object under data/: there is no run {run!r} here"
     planned = {shard.id for shard in shards}
     for shard_id in sorted(ledger.projected_shards() - planned):
@@ -89,6 +92,9 @@ def run_problems(
         made = closed(then)
     except BooksUnbalanced as problem:
         yield f"manifest.json: {in_a_line(problem)}"
+        return
+    except MISSHAPEN as problem:
+        yield f"manifest.json: it or a session holds what is none: {in_words(problem)}"
         return
     for difference in differences(said, made):
         yield f"manifest.json: {difference}"

@@ -16,7 +16,7 @@ from pipeline.core.ports import InputSource
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
-from pipeline.ledger import MISSHAPEN, Ledger
+from pipeline.ledger import MISSHAPEN, Ledger, in_words
 
 Json = Mapping[str, Any]
 
@@ -54,12 +54,14 @@ def audit_shard(
             problems.append("the part carries no manifest")
         else:
             problems += _projection_problems(ledger, shard, said)
-            attempts = _attempts(said)
+            attempts = [Attempt.from_json(attempt) for attempt in said["attempts"]]
             problems += _attempt_problems(ledger, shard, rows, attempts, sessions)
             manifest = _recomputed(ledger.run_id, shard, job_fingerprint, said, rows, attempts)
             problems += (f"footer: {difference}" for difference in differences(said, manifest))
     except ObjectDamaged as damage:
         problems.append(f"damaged: {in_a_line(damage)}")
+    except MISSHAPEN as problem:
+        problems.append(f"footer: its attempts cannot be read: {in_words(problem)}")
     return AuditedShard([_of(shard, problem) for problem in problems], manifest)
 
 
@@ -109,17 +111,6 @@ def _projection_problems(ledger: Ledger, shard: Shard, said: Json) -> Iterator[s
     elif projected != said:
         found = [*differences(projected, said), "it has sections that the footer has not"]
         yield f"manifests/ and the part's footer disagree: {found[0]}"
-
-
-def _attempts(said: Json) -> list[Attempt]:
-    try:
-        return [Attempt.from_json(attempt) for attempt in said["attempts"]]
-    except MISSHAPEN as problem:
-        raise ObjectDamaged(
-            "its attempts cannot be read",
-            where="footer",
-            why=f"{type(problem).__name__}: {problem}",
-        ) from problem
 
 
 def _attempt_problems(

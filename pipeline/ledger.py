@@ -236,6 +236,11 @@ class Ledger:
         return None if body is None else _parse(body, parse, key)
 
 
+def in_words(problem: Exception) -> str:
+    """What reading a misshapen document raised; such errors' messages alone may be one word."""
+    return f"{type(problem).__name__}: {problem}"
+
+
 def _parse(body: bytes, parse: Callable[[Json], T], where: str) -> T:
     try:
         return parse(_object(json.loads(body)))
@@ -243,7 +248,7 @@ def _parse(body: bytes, parse: Callable[[Json], T], where: str) -> T:
         raise ObjectDamaged(
             "not what spotmill writes there",
             where=where,
-            why=f"{type(problem).__name__}: {problem}",
+            why=in_words(problem),
             hint="put back an earlier version of the object, if the store keeps any",
         ) from problem
 

@@ -42,12 +42,12 @@ def plan_problems(
     """
     if input_fingerprint(plan) != fingerprint:
         yield "plan.parquet: its files are not those that the run's fingerprint was made of"
+    files = {shard.uri: FileVersion(shard.uri, shard.etag, shard.size) for shard in plan.shards}
     try:
         check_unchanged(plan.shards, options)
-    except InputChanged:
+        read = [file for file, _ in read_footers(list(files.values()), options)]
+    except (InputChanged, InputInvalid):
         return
-    files = {shard.uri: FileVersion(shard.uri, shard.etag, shard.size) for shard in plan.shards}
-    read = [file for file, _ in read_footers(list(files.values()), options)]
     if tuple(plan_shards(read, job.shards.rows)) != plan.shards:
         yield "plan.parquet: its shards are not each row of its files once and in order"
 

@@ -205,7 +205,7 @@ def _read(shard: Shard, columns: Columns, options: StoreOptions) -> pa.Table:
                     break
     except OSError as problem:
         raise read_error(problem, shard.uri) from problem
-    except pa.ArrowInvalid as problem:
+    except (pa.ArrowException, IndexError) as problem:
         raise InputInvalid("not a whole Parquet file", where=shard.uri, why=str(problem)) from (
             problem
         )

@@ -15,6 +15,9 @@ from pipeline.verify import problems
 from tests.simulation.fakes import NoticeAt
 from tests.simulation.memory_rows import MemoryShard, MemorySource
 from tests.simulation.tampering import (
+    JOB,
+    LEASE,
+    PROJECTION,
     RUN_MANIFEST,
     SESSION,
     TAMPERINGS,
@@ -78,6 +81,23 @@ def test_every_single_number_of_a_footer_and_of_the_runs_manifest_is_proved(prov
             if not world.problems():
                 unnoticed.append(".".join(map(str, path)))
         assert sorted(unnoticed) == sorted(name for name in unnoticed if _told_by_nobody_else(name))
+
+
+def test_whatever_stands_in_place_of_a_value_nothing_is_a_traceback(proved: World) -> None:
+    odd: tuple[object, ...] = (None, -1, 1e999, "x", "Infinity", [], {}, [[]], True)
+    keys = [RUN_MANIFEST, SESSION, JOB, LEASE, PROJECTION]
+    for key in keys:
+        body = proved.memory.get(key)
+        assert body is not None
+        for path, value in _leaves(json.loads(body)):
+            # Of a section itself too, and of what lies in it.
+            for place in {path, path[:1]}:
+                for other in odd:
+                    world = copied(proved)
+                    change = put(*place, other)
+                    (footer(change) if key == PROJECTION else edit(key, change))(world)
+                    found = world.problems()
+                    assert all("\n" not in problem for problem in found), (key, path, value)
 
 
 def _told_by_nobody_else(path: str) -> bool:

@@ -221,8 +221,12 @@ SPOILT: dict[str, tuple[Callable[[Disk], object], str]] = {
         "plan.parquet: its files are not those",
     ),
     "a plan that reads rows twice": (
-        _plan(lambda shards: with_cell("row_groups", 1, [0, 1])(shards)),
+        _plan(with_cell("row_groups", 1, [0, 1])),
         "plan.parquet: its shards are not each row of its files once",
+    ),
+    "a plan of row groups that are none": (
+        _plan(with_cell("row_groups", 1, [98, 99])),
+        "shard 00001: not compared with its input",
     ),
     "a lease gone": (
         lambda disk: (disk.run / "leases/00001/000001.json").unlink(),
