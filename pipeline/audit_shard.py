@@ -57,11 +57,16 @@ def audit_shard(
             attempts = [Attempt.from_json(attempt) for attempt in said["attempts"]]
             problems += _attempt_problems(ledger, shard, rows, attempts, sessions)
             manifest = _recomputed(ledger.run_id, shard, job_fingerprint, said, rows, attempts)
+            problems += _quarantine_problems(said, rows)
+            # The engine's deaths are told in checkpoints, which nobody keeps: the footer's word.
+            manifest.pop("quarantined", None)
             problems += (f"footer: {difference}" for difference in differences(said, manifest))
     except ObjectDamaged as damage:
         problems.append(f"damaged: {in_a_line(damage)}")
     except MISSHAPEN as problem:
-        problems.append(f"footer: its attempts cannot be read: {in_words(problem)}")
+        problems.append(
+            f"footer: its attempts or its quarantine cannot be read: {in_words(problem)}"
+        )
     return AuditedShard([_of(shard, problem) for problem in problems], manifest)
 
 
@@ -97,6 +102,12 @@ def _row_problem(row: FinishedRow) -> str | None:
     if row.cached_tokens > row.prompt_tokens:
         return f"{row.cached_tokens} of {row.prompt_tokens} prompt tokens are called cached"
     return None
+
+
+def _quarantine_problems(said: Json, rows: Sequence[FinishedRow]) -> Iterator[str]:
+    for entry in said.get("quarantined", ()):
+        if rows[entry["row"]].error is None:
+            yield f"row {entry['row']} is called quarantined, and is answered"
 
 
 def _projection_problems(ledger: Ledger, shard: Shard, said: Json) -> Iterator[str]:

@@ -19,7 +19,7 @@ from pipeline.core.session import Session, ShardAccount
 Json = dict[str, Any]
 T = TypeVar("T")
 
-MISSHAPEN = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What reading a document may raise that somebody tore or rewrote."""
 _JOB_KEYS = ("run_id", "created_at", "date", "fingerprint", "fingerprints", "job")
 

@@ -219,7 +219,9 @@ TAMPERINGS = [
         "an epoch twice", footer(put("attempts", 1, "epoch", 1)), "its attempts have epochs [1, 1]"
     ),
     Tampering(
-        "attempts are no attempts", footer(put("attempts", 0, 7)), "its attempts cannot be read"
+        "attempts are no attempts",
+        footer(put("attempts", 0, 7)),
+        "its attempts or its quarantine cannot be read",
     ),
     Tampering("no attempts", footer(put("attempts", [])), "its attempts have epochs []"),
     Tampering(
@@ -249,6 +251,16 @@ TAMPERINGS = [
         "input tokens,",
     ),
     Tampering(
+        "an answered row in quarantine",
+        footer(put("quarantined", [{"row": 0, "strikes": []}])),
+        "row 0 is called quarantined, and is answered",
+    ),
+    Tampering(
+        "a row that is none in quarantine",
+        footer(put("quarantined", [{"row": 7}])),
+        "its attempts or its quarantine cannot be read: IndexError",
+    ),
+    Tampering(
         "the machine of an attempt",
         footer(put("attempts", 0, "node", "instance_type", "cheap")),
         "epoch 1: its node or its price is not that of the session",
@@ -261,7 +273,7 @@ TAMPERINGS = [
     Tampering(
         "an impossible time",
         footer(put("attempts", 1, "seconds", "useful", float("nan"))),
-        "its attempts cannot be read",
+        "its attempts or its quarantine cannot be read",
     ),
     Tampering(
         "the price of an attempt",
