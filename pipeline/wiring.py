@@ -46,7 +46,6 @@ from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
-from pipeline.verify import problems
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
@@ -134,7 +133,7 @@ def local_pool(here: JobAtHand, workers: int) -> LocalPool:
 
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
-    document = _require_job(here)
+    document = require_job(here)
     provenance = _provenance(here, document, engine_version="unknown")
     return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
 
@@ -142,13 +141,6 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
 def status(here: JobAtHand) -> dict[str, Any]:
     ledger = here.ledger
     return progress_of(ledger, planned(here).shards)
-
-
-def verify(here: JobAtHand) -> Iterator[str]:
-    """What is wrong with a run, one sentence each."""
-    job = JobSpec.model_validate(_require_job(here)["job"])
-    plan = planned(here)
-    return problems(here.ledger, plan.shards, ParquetSource(job, plan.schema, here.options))
 
 
 def cost(here: JobAtHand) -> dict[str, Any]:
@@ -197,8 +189,8 @@ def run_worker(
 
     Raises as `Worker.run` does.
     """
-    document = _require_job(here)
-    job = _job_of_run(here, document)
+    document = require_job(here)
+    job = job_of_run(here, document)
     check_engine(job)
     plan = planned(here)
     clock = SystemClock()
@@ -224,7 +216,7 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            load_engine or _engine_loader(job, here.options),
+            load_engine or engine_loader(job, here.options),
             clock,
             notice,
             Errands(executor),
@@ -250,7 +242,8 @@ def _background() -> Iterator[ThreadPoolExecutor]:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
+def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
+    """What loads the job's engine on this machine; told whether in a process of its own."""
     if job.model.id.startswith(SCRIPTED):
         settings = _scripted_settings(job.model.id)
         return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
@@ -278,7 +271,7 @@ def _scripted_settings(model: str) -> ScriptedSettings:
 
 
 def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:
-    job = _job_of_run(here, document)
+    job = job_of_run(here, document)
     name, _, number = engine_version.partition(" ")
     return Provenance(
         run_id=here.run_id,
@@ -295,7 +288,7 @@ def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) 
     )
 
 
-def _job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
+def job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
     """The run's own copy of the job, but for what may change while it runs and changes no row."""
     stored = JobSpec.model_validate(document["job"])
     today = here.job
@@ -317,7 +310,8 @@ def _price(here: JobAtHand, node: Node) -> NodePrice:
     return parse_prices(text_at(book, "the price book", here.options), book).price_of(node)
 
 
-def _require_job(here: JobAtHand) -> dict[str, Any]:
+def require_job(here: JobAtHand) -> dict[str, Any]:
+    """The run's `job.json`. Raises `RunMissing`."""
     document = here.ledger.job()
     if document is None:
         raise RunMissing(f"there is no run {here.run_id!r}", where=here.job.output.uri)

@@ -150,7 +150,7 @@ def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True)
 class SessionBill:
-    """One worker session, as its last beat left it."""
+    """One worker session, as the beat of this number left it."""
 
     worker_id: str
     node: Node
@@ -158,6 +158,7 @@ class SessionBill:
     buckets: Buckets
     state: str
     decoded: int = 0
+    beat: int = 0
 
     @property
     def usd(self) -> Decimal | None:
@@ -222,6 +223,8 @@ def run_manifest(
                 "price_source": bill.price.source,
                 "cost": decimal_text(bill.usd),
                 "state": bill.state,
+                "decoded": bill.decoded,
+                "beat": bill.beat,
             }
             for bill in bills
         ],

@@ -151,6 +151,10 @@ class FileFormat(Protocol):
         """The manifest a published part carries; None when the object is no such part."""
         ...
 
+    def rows_of_part(self, body: bytes) -> Sequence[FinishedRow]:
+        """What a published part answers, row by row. Raises `ObjectDamaged`."""
+        ...
+
 
 class WorkerPool(Protocol):
     """Starts workers somewhere and tells what became of them. Knows nothing of shards.

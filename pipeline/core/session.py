@@ -46,7 +46,13 @@ class Session:
     @property
     def bill(self) -> SessionBill:
         return SessionBill(
-            self.worker_id, self.node, self.price, self.buckets, self.state, self.decoded
+            self.worker_id,
+            self.node,
+            self.price,
+            self.buckets,
+            self.state,
+            self.decoded,
+            self.beat,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import Session
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.verify import problems
-from tests.simulation.memory_rows import Row, rows_of_part
+from tests.simulation.memory_rows import JsonFormat, Row
 from tests.simulation.night import Night
 from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
 
@@ -49,7 +49,9 @@ def _rows(universe: Universe) -> Iterator[str]:
         part = universe.ledger.part(shard_id)
         if part is None:
             continue
-        for number, (row, found) in enumerate(zip(rows, rows_of_part(part), strict=True)):
+        for number, (row, found) in enumerate(
+            zip(rows, JsonFormat().rows_of_part(part), strict=True)
+        ):
             expected = answer(number, row)
             if expected.error == QUARANTINED and (found.error or "").startswith(QUARANTINED):
                 continue

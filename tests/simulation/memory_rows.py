@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.core.checkpoint import Attempt, Checkpoint
-from pipeline.core.errors import RowRejected
+from pipeline.core.errors import ObjectDamaged, RowRejected
 from pipeline.core.poison import strike_from_json
 from pipeline.core.rows import FinishedRow, Prompt, Sampling, TextPrompt
 from pipeline.core.shards import Shard
@@ -104,9 +104,11 @@ class JsonFormat:
         )
 
     def manifest_of_part(self, body: bytes) -> bytes | None:
-        manifest: str = json.loads(body)["manifest"]
-        return manifest.encode()
+        manifest: str | None = json.loads(body).get("manifest")
+        return None if manifest is None else manifest.encode()
 
-
-def rows_of_part(body: bytes) -> list[FinishedRow]:
-    return [FinishedRow(**row) for row in json.loads(body)["rows"]]
+    def rows_of_part(self, body: bytes) -> list[FinishedRow]:
+        try:
+            return [FinishedRow(**row) for row in json.loads(body)["rows"]]
+        except (ValueError, KeyError, TypeError) as problem:
+            raise ObjectDamaged("no part", why=repr(problem)) from problem
