@@ -240,4 +240,4 @@ def _events(dice: Random, kind: Kind, pace: Pace, calm_from: float) -> list[Even
 
 
 def _deaths(dice: Random) -> dict[int, int]:
-    return {worker: dice.randint(1, 80) for worker in range(1, 4) if dice.random() < 0.25}
+    return {worker: dice.randint(1, 80) for worker in range(4) if dice.random() < 0.2}

@@ -87,10 +87,12 @@ class Process:
     def pending(self) -> Notice | None:
         return self._notice
 
-    def tell(self, notice: Notice) -> None:
-        """A notice stays until a graver one comes."""
-        if self._notice is None or _GRAVITY[notice.kind] > _GRAVITY[self._notice.kind]:
+    def tell(self, notice: Notice) -> bool:
+        """Whether it is heard: a notice stays until a graver one comes."""
+        heard = self._notice is None or _GRAVITY[notice.kind] > _GRAVITY[self._notice.kind]
+        if heard:
             self._notice = notice
+        return heard
 
 
 class SimEvent:

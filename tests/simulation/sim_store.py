@@ -15,7 +15,7 @@ from tests.simulation.scheduler import Killed
 
 T = TypeVar("T")
 Verb: TypeAlias = Literal["get", "put", "create", "list", "delete"]
-Blow: TypeAlias = Effect | Literal["killed before", "killed after", "late"]
+Blow: TypeAlias = Effect | Literal["killed before", "killed after", "frozen", "late"]
 _WRITES = frozenset({"put", "create", "delete"})
 _FAILURES = (Effect.REFUSED, Effect.TORN, Effect.LOST)
 Trace: TypeAlias = Callable[[float, str, str, str, str], None]
@@ -107,6 +107,8 @@ class SimStore:
         if blow == "killed before":
             self._told(verb, key, blow)
             scheduler.die()
+        if blow == "frozen":
+            process.frozen_until = scheduler.now + weather.slow_seconds
         try:
             process.sleep(self._seconds())
         except Killed:

@@ -235,6 +235,6 @@ class Universe:
             process.kill()
             return
         assert event.notice is not None
-        process.tell(event.notice)
-        if event.seconds is not None:
+        # A machine is not promised away twice, with two ends.
+        if process.tell(event.notice) and event.seconds is not None:
             self.scheduler.at(self.scheduler.now + event.seconds, process.kill)
