@@ -104,6 +104,7 @@ class HeldShard:
                 completion_tokens=len(completion.token_ids),
                 # A continued request's cache hits may cover saved tokens, which are no prompt.
                 cached_tokens=min(completion.cached_tokens, len(request.prompt_token_ids)),
+                logprobs=completion.logprobs,
             )
         )
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.core.checkpoint import Attempt, Checkpoint
 from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.rows import FinishedRow
+from pipeline.dataset.outputs import LOGPROBS
 
 _ACCOUNT_KEY = b"spotmill.checkpoint"
 _SCHEMA = pa.schema(
@@ -23,6 +24,7 @@ _SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
+        LOGPROBS,
         pa.field("tokens_so_far", pa.list_(pa.int32())),
     ]
 )
@@ -59,7 +61,7 @@ class ParquetFormat:
         for row in table.to_pylist():
             tokens = row.pop("tokens_so_far")
             if tokens is None:
-                finished.append(FinishedRow(**row))
+                finished.append(FinishedRow.from_json(row))
             else:
                 in_flight[row["row"]] = tuple(tokens)
         return Checkpoint(

@@ -95,7 +95,7 @@ class JsonFormat:
             epoch=document["epoch"],
             seq=document["seq"],
             nonce=document["nonce"],
-            finished=tuple(FinishedRow(**row) for row in document["finished"]),
+            finished=tuple(FinishedRow.from_json(row) for row in document["finished"]),
             in_flight={row: tuple(tokens) for row, tokens in document["in_flight"]},
             attempt=Attempt.from_json(document["attempt"]),
         )
@@ -106,4 +106,4 @@ class JsonFormat:
 
 
 def rows_of_part(body: bytes) -> list[FinishedRow]:
-    return [FinishedRow(**row) for row in json.loads(body)["rows"]]
+    return [FinishedRow.from_json(row) for row in json.loads(body)["rows"]]
