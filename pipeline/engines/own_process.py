@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 
 import psutil
 
+from pipeline.engines.guardian import Guardian
 from pipeline.engines.last_words import root_cause
 from pipeline.engines.overheard import Overheard
 
@@ -26,6 +27,7 @@ class CoreProcesses:
         self._overheard = overheard
         self._hears_release, self._releases = Pipe(duplex=False)
         self._killed_because = ""
+        self._guardian = Guardian(self._family())
 
     def wait(self, seconds: float) -> bool:
         """True as soon as one has died, or `release` was called."""
@@ -33,18 +35,15 @@ class CoreProcesses:
         return bool(wait([*alive, self._hears_release], seconds))
 
     def release(self) -> None:
+        """For processes that are gone, or are to go on without this one."""
+        self._guardian.dismiss()
         self._releases.send_bytes(b".")
 
     def kill(self, because: str = "") -> None:
         """All of them and their children, also where they are stopped; returns when they are
         gone, or have resisted for ten seconds."""
         self._killed_because = because or self._killed_because
-        doomed: list[psutil.Process] = []
-        for process in self._processes:
-            with suppress(psutil.NoSuchProcess):
-                core = psutil.Process(process.pid)
-                doomed += [core, *core.children(recursive=True)]
-        for one in doomed:
+        for one in self._family():
             with suppress(psutil.NoSuchProcess):
                 one.kill()
         for process in self._processes:
@@ -65,6 +64,14 @@ class CoreProcesses:
         said = root_cause(self._overheard.text())
         ends = [_end(process) for process in self._processes if process.exitcode]
         return "; ".join(filter(None, [said, *ends])) or "its process ended without a word"
+
+    def _family(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for process in self._processes:
+            with suppress(psutil.NoSuchProcess):
+                core = psutil.Process(process.pid)
+                found += [core, *core.children(recursive=True)]
+        return found
 
 
 def _end(process: BaseProcess) -> str:

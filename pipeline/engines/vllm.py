@@ -153,6 +153,9 @@ class VllmEngine:
 
     def step(self) -> Sequence[Completion]:
         engine = self._engine
+        if not self._requests:
+            # A core of its own would have nothing to answer, and be waited for.
+            return []
         self._watchdog.pulse += 1
         try:
             outputs = engine.step()

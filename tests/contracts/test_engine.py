@@ -24,13 +24,18 @@ from tests.contracts.real_engine import PROMPTS, answers, finish, float32
             "vllm",
             marks=[pytest.mark.vllm, pytest.mark.filterwarnings("ignore")],
         ),
+        pytest.param(
+            # As it always is on a GPU.
+            "vllm in its own process",
+            marks=[pytest.mark.vllm, pytest.mark.filterwarnings("ignore")],
+        ),
     ],
 )
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = (
         ScriptedEngine(ScriptedSettings(max_model_len=512, tokens=40), time.sleep)
         if request.param == "scripted"
-        else load_vllm(float32(), "cpu")
+        else load_vllm(float32(), "cpu", own_process=request.param != "vllm")
     )
     yield made
     made.close()
