@@ -248,7 +248,11 @@ def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engin
         settings = _scripted_settings(job.model.id)
         return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
 
-    return lambda _own_process: load_vllm(local_model(job.model, options), device_at_hand())
+    def load(own_process: bool) -> Engine:
+        model = local_model(job.model, options)
+        return load_vllm(model, device_at_hand(), own_process=own_process)
+
+    return load
 
 
 def _scripted_settings(model: str) -> ScriptedSettings:

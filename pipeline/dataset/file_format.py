@@ -14,7 +14,7 @@ from pipeline.core.errors import ObjectDamaged
 from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.poison import strike_from_json
 from pipeline.core.rows import FinishedRow
-from pipeline.dataset.columns import OUTPUT_SCHEMA
+from pipeline.dataset.outputs import LOGPROBS, OUTPUT_SCHEMA
 
 _ACCOUNT_KEY = b"spotmill.checkpoint"
 _SCHEMA = pa.schema(
@@ -26,6 +26,7 @@ _SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
+        LOGPROBS,
         pa.field("tokens_so_far", pa.list_(pa.int32())),
     ]
 )
@@ -63,7 +64,7 @@ class ParquetFormat:
         for row in table.to_pylist():
             tokens = row.pop("tokens_so_far")
             if tokens is None:
-                finished.append(FinishedRow(**row))
+                finished.append(FinishedRow.from_json(row))
             else:
                 in_flight[row["row"]] = tuple(tokens)
         return Checkpoint(

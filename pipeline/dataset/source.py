@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ from pipeline.core.errors import InputInvalid, RowRejected
 from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.rows import FinishedRow, Prompt, Sampling
 from pipeline.core.shards import Shard
-from pipeline.dataset.columns import OUTPUT_SCHEMA, Columns, matching_rows, resolve_columns
+from pipeline.dataset.columns import Columns, matching_rows, resolve_columns
 from pipeline.dataset.files import check_unchanged, first_line, open_parquet, read_error
+from pipeline.dataset.outputs import output_schema
 from pipeline.dataset.prompts import prompt_columns, prompt_maker
 from pipeline.job import JobSpec, SamplingSpec
 from pipeline.stores.options import StoreOptions
@@ -55,6 +57,7 @@ class ParquetShard:
         self._table = table
         self._sampling = job.sampling
         self._base = job.sampling.core()
+        self._outputs = output_schema(job.sampling)
         self._prompt_columns = {name: table.column(name) for name in prompt_columns(job.input)}
         self._make_prompt = prompt_maker(job.input)
 
@@ -91,10 +94,10 @@ class ParquetShard:
     def _encoded(self, rows: pa.Table, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
         outputs = pa.table(
             [
-                pa.array([getattr(entry, field.name) for entry in finished], field.type)
-                for field in OUTPUT_SCHEMA
+                pa.array([_output(entry, field.name) for entry in finished], field.type)
+                for field in self._outputs
             ],
-            schema=OUTPUT_SCHEMA,
+            schema=self._outputs,
         )
         part = rows.select(self._carried.names)
         for field, column in zip(outputs.schema, outputs.columns, strict=True):
@@ -134,6 +137,12 @@ class ParquetShard:
         """As Parquet gives it back, which does not keep every type."""
         nothing = io.BytesIO(self._encoded(self._table.slice(0, 0), (), b"{}"))
         return pq.read_schema(nothing)
+
+
+def _output(entry: FinishedRow, name: str) -> Any:
+    value = getattr(entry, name)
+    # Arrow knows tuples and dictionaries, but no dataclasses.
+    return [asdict(position) for position in value] if isinstance(value, tuple) else value
 
 
 def _cell(column: pa.ChunkedArray, row: int, what: str) -> Any:

@@ -97,7 +97,7 @@ class JsonFormat:
             epoch=document["epoch"],
             seq=document["seq"],
             nonce=document["nonce"],
-            finished=tuple(FinishedRow(**row) for row in document["finished"]),
+            finished=tuple(FinishedRow.from_json(row) for row in document["finished"]),
             in_flight={row: tuple(tokens) for row, tokens in document["in_flight"]},
             attempt=Attempt.from_json(document["attempt"]),
             strikes=tuple(strike_from_json(strike) for strike in document["strikes"]),
@@ -109,6 +109,6 @@ class JsonFormat:
 
     def rows_of_part(self, body: bytes) -> list[FinishedRow]:
         try:
-            return [FinishedRow(**row) for row in json.loads(body)["rows"]]
+            return [FinishedRow.from_json(row) for row in json.loads(body)["rows"]]
         except (ValueError, KeyError, TypeError) as problem:
             raise ObjectDamaged("no part", why=repr(problem)) from problem
