@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import RowRejected
 from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
+from pipeline.engines.counter import counter_in
 
 _VOCABULARY = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedSettings:
-    """`step_seconds` is one iteration's time; `tokens` the longest answer it ends by itself."""
+    """`step_seconds` is one iteration's time; `tokens` the longest answer it ends by itself.
+    `counter` is a directory in which every engine counts what it decodes (`engines/counter.py`).
+    """
 
     window: int = 64
     max_model_len: int = 2048
     tokens: int = 40
     step_seconds: float = 0.0
+    counter: str = ""
 
 
 @dataclass(slots=True)
@@ -38,6 +42,7 @@ class ScriptedEngine:
         self._settings = settings
         self._sleep = sleep
         self._running: dict[str, _Running] = {}
+        self._count = counter_in(settings.counter)
 
     @property
     def window(self) -> int:
@@ -66,6 +71,8 @@ class ScriptedEngine:
 
     def step(self) -> Sequence[Completion]:
         self._sleep(self._settings.step_seconds)
+        # Before they exist, so that nobody can have saved a token that was not counted.
+        self._count(len(self._running))
         done: list[Completion] = []
         for running in list(self._running.values()):
             running.tokens.append(running.answer[len(running.tokens)])
