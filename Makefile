@@ -7,6 +7,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/cpu.lock
+KILLS ?= 200
+SEED ?= 1
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # Starting Python without bytecode takes two to four times as long, and some shells switch it off.
@@ -18,7 +20,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit bench models lock clean
+.PHONY: help setup run test lint types unit chaos bench models lock clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -53,6 +55,9 @@ types: setup
 
 unit: setup
 	$(call timed,pytest,$(BIN)/pytest)
+
+chaos: setup ## kill real processes some 200 times (20 minutes) and write benchmarks/CHAOS.md
+	$(call timed,chaos,$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --write)
 
 bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
 	$(call timed,benchmarks,$(BIN)/python -m benchmarks)

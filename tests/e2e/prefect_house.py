@@ -28,17 +28,18 @@ class PrefectHouse:
     port: int
     folder: Path
     environment: dict[str, str]
+    server_pid: int = 0
     _server: ExitStack = field(default_factory=ExitStack)
 
-    def start_server(self) -> int:
-        """Its process id. Started again, it finds what it knew before: its database is a file."""
+    def start_server(self) -> None:
+        """Started again, it finds what it knew before: its database is a file."""
         command = ("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
         log = self.folder / "server"
         server = self._server.enter_context(
             started(str(_BIN / "prefect"), *command, log=log, **self.environment)
         )
+        self.server_pid = server.pid
         until(self.answers, 90, "Prefect server")
-        return server.pid
 
     def stop_server(self) -> None:
         self._server.close()
