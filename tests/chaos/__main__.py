@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -43,7 +44,7 @@ def fight(field: Field, options: argparse.Namespace) -> Iterator[Outcome]:
 
 def unannounced(field: Field, options: argparse.Namespace) -> Iterator[Outcome]:
     """Runs of the campaign, a few at a time, until there were enough kills."""
-    plans = campaign(options.seed, options.outage_seconds)
+    plans = islice(campaign(options.seed, options.outage_seconds), options.first, None)
     killed = 0
     with ThreadPoolExecutor(options.lanes) as lanes:
         away: set[Future[Outcome]] = set()
@@ -106,6 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="at least, without a notice")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="first run, to repeat one")
     parser.add_argument("--lanes", type=int, default=2, help="runs at a time")
     parser.add_argument("--notices", type=int, default=30, help="of the announced part")
     parser.add_argument("--outage-seconds", type=float, default=60.0)

@@ -68,6 +68,8 @@ class Field:
         outcome = outcome_of(plan, battle)
         outcome.notes += [f"{n} requests met {weather!r}" for weather, n in proxy.met.items()]
         if battle.complete:
+            epochs = self.ledger(plan.run_id).latest_epochs().values()
+            outcome.claimed_again = sum(epoch - 1 for epoch in epochs)
             self.verify(plan.run_id, job_of_plan, outcome)
             if job is None:
                 judge(plan, battle, self.rows(plan), self.books(plan, battle.seen), outcome)

@@ -12,7 +12,8 @@ from tests.chaos.schedule import RunPlan
 
 @dataclass(slots=True)
 class Outcome:
-    """`faults` are sentences; a run without any is as it should be."""
+    """`faults` are sentences; a run without any is as it should be. `claimed_again` counts claims
+    of shards that somebody had held before."""
 
     name: str
     seconds: float
@@ -20,6 +21,7 @@ class Outcome:
     blows: Counter[str] = field(default_factory=Counter)
     rows: Rows | None = None
     books: Books | None = None
+    claimed_again: int | None = None
     worst_kill_tokens: int | None = None
     interval_tokens: float | None = None
     faults: list[str] = field(default_factory=list)

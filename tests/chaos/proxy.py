@@ -97,7 +97,7 @@ class UnrulyProxy:
         self._traps.clear()
 
     def close(self) -> None:
-        self._ask(self._change("refuse"))
+        self._ask(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -124,6 +124,12 @@ class UnrulyProxy:
             self._listener = None
         elif was == "refuse" and self._listener is None:
             await self._listen()
+
+    async def _end(self) -> None:
+        await self._change("refuse")
+        # With its connections gone, every task ends by itself.
+        if served := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(served, timeout=5)
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         connection = _Connection(client, client.get_extra_info("peername")[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,28 +70,21 @@ def _counted(counts: Counter[str]) -> list[tuple[str, ...]]:
 
 
 def _runs(outcomes: Iterable[Outcome]) -> Sheet:
-    headings = ("run", "seconds", "killed", "rows", "lost", "twice", "different", "faults")
-    return Sheet(
-        "Runs",
-        headings,
-        [
-            (
-                o.name,
-                f"{o.seconds:.0f}",
-                str(o.killed),
-                *(
-                    [
-                        str(n)
-                        for n in (o.rows.published, o.rows.lost, o.rows.twice, o.rows.different)
-                    ]
-                    if o.rows
-                    else ["-"] * 4
-                ),
-                "; ".join(o.faults) or "none",
-            )
-            for o in outcomes
-        ],
+    headings = (
+        *("run", "seconds", "killed", "shards claimed again", "rows", "lost", "twice"),
+        *("different", "faults"),
     )
+    rows: list[tuple[str, ...]] = []
+    for o in outcomes:
+        r = o.rows
+        counts = (
+            o.claimed_again,
+            *((r.published, r.lost, r.twice, r.different) if r else [None] * 4),
+        )
+        shown = ("-" if count is None else str(count) for count in counts)
+        faults = "; ".join(o.faults) or "none"
+        rows.append((o.name, f"{o.seconds:.0f}", str(o.killed), *shown, faults))
+    return Sheet("Runs", headings, rows)
 
 
 def _books(outcomes: Iterable[Outcome]) -> Sheet:
@@ -118,7 +112,8 @@ def _books(outcomes: Iterable[Outcome]) -> Sheet:
 
 
 def show(outcomes: Sequence[Outcome]) -> None:
-    console = Console()
+    # Files and pipes have no width, and the default cuts figures.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     for sheet in sheets(outcomes):
         table = Table(*sheet.headings, title=sheet.title, title_justify="left")
         for row in sheet.rows:
@@ -153,6 +148,7 @@ def _document(o: Outcome) -> dict[str, Any]:
             "unrecorded": o.books.unrecorded,
             "missing": o.books.missing,
         },
+        "claimed_again": o.claimed_again,
         "workers": []
         if o.books is None
         else [

@@ -104,12 +104,12 @@ def campaign(seed: int, outage_seconds: float) -> Iterator[RunPlan]:
         plan = RunPlan(
             run_id=f"chaos-{seed}-{number:02d}",
             rows=rng.randrange(2000, 3001) if exact else 1500,
-            shard_rows=rng.choice((100, 150, 250)),
+            shard_rows=rng.choice((150, 300, 500)),
             workers=rng.choice((3, 4)),
             lease_seconds=rng.choice((4.0, 5.0, 6.0)),
             tokens=60 if exact else 20,
             exact=exact,
-            blows=tuple(_blow(rng) for _ in range(30)),
+            blows=tuple(_blow(rng) for _ in range(24)),
         )
         if number % 2:
             outage = OUTAGES[number // 2 % len(OUTAGES)]
