@@ -185,8 +185,7 @@ class RunUnderFire:
                 self._start_at = time.monotonic() + blow.seconds
                 self._kill_them(list(self._processes().values()), "everything at once")
             case "freeze":
-                if (process := self._any_worker()) and self._hit(process, signal.SIGSTOP, "work"):
-                    self._thaw_at[process] = time.monotonic() + blow.seconds
+                self._freeze_a_worker(blow)
             case "drain":
                 if (process := self._any_worker()) and self._hit(process, signal.SIGTERM, "work"):
                     self._drained[process] = time.monotonic() + self._plan.lease_seconds
@@ -220,21 +219,38 @@ class RunUnderFire:
             self._kill_at_request(blow)
 
     def _kill_at_request(self, blow: Blow) -> None:
+        hit = self._hit_at_request(blow, signal.SIGKILL, hold_seconds=None)
+        # Nothing of the kind was sent: a store that is away, or no shard near its end.
+        if hit is None and not self.battle.complete and (process := self._any_worker()):
+            self._hit(process, signal.SIGKILL, "work")
+
+    def _freeze_a_worker(self, blow: Blow) -> None:
+        """A zombie; where it froze at a request, that reaches the store, or it the answer, late."""
+        process: RunProcess | None = None
+        if blow.moment != "work":
+            process = self._hit_at_request(blow, signal.SIGSTOP, hold_seconds=blow.seconds)
+        elif (process := self._any_worker()) and not self._hit(process, signal.SIGSTOP, "work"):
+            process = None
+        if process is not None:
+            self._thaw_at[process] = time.monotonic() + blow.seconds
+
+    def _hit_at_request(
+        self, blow: Blow, number: signal.Signals, hold_seconds: float | None
+    ) -> RunProcess | None:
         side = "made" if blow.side == "after" else "not yet made"
+        hit: list[RunProcess] = []
 
         def spring(port: int) -> None:
             processes = self._processes()
             pid = owner_of_port(port, processes)
-            if pid is not None:
-                self._hit(processes[pid], signal.SIGKILL, f"{blow.moment}, {side}")
+            if pid is not None and self._hit(processes[pid], number, f"{blow.moment}, {side}"):
+                hit.append(processes[pid])
 
-        trap = Trap(self._wanted_at(blow.moment), blow.side, spring)
+        trap = Trap(self._wanted_at(blow.moment), blow.side, spring, hold_seconds)
         self._proxy.add_trap(trap)
-        over = self._wait(trap.sprung.is_set, self._plan.patience_seconds)
+        self._wait(trap.sprung.is_set, self._plan.patience_seconds)
         self._proxy.remove_trap(trap)
-        # Nothing of the kind was sent: a store that is away, or no shard near its end.
-        if not over and not trap.sprung.is_set() and (process := self._any_worker()):
-            self._hit(process, signal.SIGKILL, "work")
+        return hit[0] if hit else None
 
     def _wanted_at(self, moment: Moment) -> Callable[[str], bool]:
         if moment == "finish":

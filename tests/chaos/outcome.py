@@ -42,7 +42,8 @@ def outcome_of(plan: RunPlan, battle: Battle) -> Outcome:
     """What befell the run, and whether it and its processes came to their end."""
     found = Outcome(plan.run_id, battle.seconds)
     found.kills.update(f"{one.who}: {one.moment}" for one in battle.kills)
-    found.blows.update(one.how for one in battle.struck if one.how != "SIGKILL")
+    others = (one for one in battle.struck if one.how != "SIGKILL")
+    found.blows.update(f"{one.how}: {one.who}, {one.moment}" for one in others)
     found.blows.update(f"store: {b.weather}" for b in plan.blows if b.kind == "weather")
     ends = Counter(battle.supervisor_ends[:-1])
     found.notes += [f"{n} supervisors ended with {end}" for end, n in sorted(ends.items())]

@@ -37,11 +37,14 @@ _ANSWERS_LOST = 0.3
 @dataclass(slots=True)
 class Trap:
     """Waits for one PUT whose path `wanted` accepts, and calls `spring` with the sender's port:
-    before the server hears of the request, or when its answer is there and the sender has none."""
+    before the server hears of the request, or when its answer is there and the sender has none.
+
+    The request or its answer is lost then, or goes on after `hold_seconds` where that is set."""
 
     wanted: Callable[[str], bool]
     side: Side
     spring: Callable[[int], None]
+    hold_seconds: float | None = None
     sprung: threading.Event = field(default_factory=threading.Event)
 
 
@@ -90,8 +93,8 @@ class UnrulyProxy:
         self._traps.append(trap)
 
     def remove_trap(self, trap: Trap) -> None:
-        if trap in self._traps:
-            self._traps.remove(trap)
+        """Afterwards it has sprung or never will."""
+        self._ask(self._remove(trap))
 
     def remove_traps(self) -> None:
         self._traps.clear()
@@ -124,6 +127,10 @@ class UnrulyProxy:
             self._listener = None
         elif was == "refuse" and self._listener is None:
             await self._listen()
+
+    async def _remove(self, trap: Trap) -> None:
+        if trap in self._traps:
+            self._traps.remove(trap)
 
     async def _end(self) -> None:
         await self._change("refuse")
@@ -172,19 +179,19 @@ class UnrulyProxy:
                 if trap is not None:
                     self._traps.remove(trap)
                     connection.trap = trap
-                    if trap.side == "before":
-                        return self._spring(trap, connection)
+                    if trap.side == "before" and not await self._spring(trap, connection):
+                        return
                 self.paths_put.add(path)
             connection.server.write(data)
             await connection.server.drain()
-        return None
 
     async def _down(self, answers: asyncio.StreamReader, connection: _Connection) -> None:
         while data := await answers.read(1 << 16):
             await self._flow()
             final = not data.startswith(b"HTTP/1.1 100")
-            if final and connection.trap is not None:
-                return self._spring(connection.trap, connection)
+            trap = connection.trap
+            if final and trap is not None and not await self._spring(trap, connection):
+                return None
             if final and self._weather == "lose answers" and self._random.random() < _ANSWERS_LOST:
                 self.met["lose answers"] += 1
                 return connection.reset()
@@ -197,9 +204,15 @@ class UnrulyProxy:
             self.met["stall"] += 1
             await self._flowing.wait()
 
-    def _spring(self, trap: Trap, connection: _Connection) -> None:
+    async def _spring(self, trap: Trap, connection: _Connection) -> bool:
+        """Whether what was caught goes on."""
         trap.spring(connection.port)
         trap.sprung.set()
+        if trap.hold_seconds is None:
+            return False
+        connection.trap = None
+        await asyncio.sleep(trap.hold_seconds)
+        return True
 
 
 async def _new_event() -> asyncio.Event:

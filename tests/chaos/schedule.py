@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -39,11 +39,11 @@ _MOMENTS: dict[Moment, int] = {
     "drain": 6,
 }
 _KINDS: dict[Kind, int] = {
-    "kill worker": 72,
+    "kill worker": 68,
     "kill supervisor": 8,
     "kill workers": 3,
     "kill all": 3,
-    "freeze": 6,
+    "freeze": 10,
     "drain": 4,
     "drain all": 1,
     "weather": 3,
@@ -135,19 +135,24 @@ def announced(seed: int, notices: int) -> RunPlan:
 def smoke(seed: int) -> RunPlan:
     """A short run with a blow of most kinds."""
     rng = random.Random(f"{seed}-smoke")
-    blows: Sequence[Blow] = (
-        Blow("kill worker", 1.0, "claim", "after"),
+    blows = (
+        Blow("kill worker", 0.5, "claim", "after"),
         Blow("kill worker", 0.2, "checkpoint", "after"),
-        Blow("weather", 0.2, seconds=3.0, weather=rng.choice(OUTAGES)),
-        Blow("kill worker", 0.5, "boot", seconds=0.4),
-        Blow("freeze", 0.5, seconds=4.0),
+        Blow("weather", 0.2, seconds=2.0, weather=rng.choice(OUTAGES)),
+        Blow("kill worker", 0.2, "boot", seconds=0.4),
+        Blow("freeze", 0.2, "checkpoint", "before", seconds=4.0),
         Blow("kill worker", 0.2, "publish", rng.choice(("before", "after"))),
-        Blow("kill all", 0.5, seconds=0.2),
-        Blow("weather", 0.5, seconds=2.0, weather="lose answers"),
-        Blow("kill worker", 0.5, "drain", seconds=0.1),
+        Blow("kill all", 0.2, seconds=0.2),
+        Blow("weather", 0.5, seconds=1.0, weather="lose answers"),
+        Blow("kill worker", 0.2, "drain", seconds=0.1),
     )
     return RunPlan(
-        f"smoke-{seed}", 800, 100, 2, tuple(blows), tokens=30, lease_seconds=2.0, chunk_seconds=0.5
+        f"smoke-{seed}",
+        *(500, 100, 2, blows),
+        tokens=30,
+        lease_seconds=2.0,
+        chunk_seconds=0.5,
+        patience_seconds=4.0,
     )
 
 
@@ -163,7 +168,8 @@ def _blow(rng: random.Random) -> Blow:
             moments: tuple[Moment, ...] = ("work", "start", "finish")
             return Blow(kind, pause, rng.choice(moments), side, rng.uniform(0.0, _span("start")))
         case "freeze":
-            return Blow(kind, pause, seconds=rng.uniform(6.0, 14.0))
+            caught: tuple[Moment, ...] = ("work", "checkpoint", "publish")
+            return Blow(kind, pause, rng.choice(caught), side, rng.uniform(8.0, 16.0))
         case "weather":
             weather = rng.choice((*OUTAGES, "lose answers"))
             return Blow(kind, pause, seconds=rng.uniform(2.0, 8.0), weather=weather)

@@ -96,3 +96,16 @@ def test_a_trap_knows_who_sent_the_request_and_on_which_side_of_it_it_is(
     assert past.get("wanted") == (b"2" if side == "after" else None)
     through.put("wanted", b"3")
     assert past.get("wanted") == b"3"
+
+
+def test_a_request_that_is_held_goes_on_later(
+    proxy: UnrulyProxy, through: ObjectStore, past: ObjectStore
+) -> None:
+    began = time.monotonic()
+    sides: tuple[Side, ...] = ("before", "after")
+    for side in sides:
+        trap = Trap(lambda path: path.endswith("/wanted"), side, lambda _port: None, 0.5)
+        proxy.add_trap(trap)
+        through.put("wanted", side.encode())
+        assert past.get("wanted") == side.encode()
+    assert time.monotonic() - began >= 1.0

@@ -15,5 +15,5 @@ def test_rows_are_published_once_through_kills_freezes_and_outages(
     outcome = Field(s3_server, s3_bucket, tmp_path).fight(smoke(seed=1))
     assert outcome.faults == [], (tmp_path / "smoke-1/log").read_text()
     assert outcome.rows is not None
-    assert outcome.rows.published == 800
+    assert outcome.rows.published == 500
     assert outcome.killed >= 6
