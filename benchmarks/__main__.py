@@ -75,7 +75,19 @@ def measure(load: Workload, pairs: int) -> list[Figure]:
         *_job_figures(speculating, jobs),
         *_speculation_figures(speculating, plain),
         *_quantization_figures(plain[0], original),
+        _checkpointing_figure(pairs),
     ]
+
+
+def _checkpointing_figure(pairs: int) -> Figure:
+    command = [sys.executable, "-m", "benchmarks.checkpointing", "--pairs", str(2 * pairs)]
+    found = json.loads(_output_of(command).splitlines()[-1])
+    return Figure(
+        "a checkpoint every 5 s / none at all",
+        f"{found['ratio']:.4f} ({found['lowest']:.4f} to {found['highest']:.4f})",
+        f"output tokens per second, {found['rows']} tickets, {found['pairs']} pairs on one engine, "
+        f"{found['checkpoints_a_run']:.0f} checkpoints a run",
+    )
 
 
 def _job_figures(bares: Sequence[Json], jobs: Sequence[Json]) -> list[Figure]:

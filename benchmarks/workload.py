@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ class Workload:
     def prompts_file(self) -> Path:
         return self.folder / "prompts.json"
 
-    def job_file(self, output: Path, speculate: bool) -> Path:
+    def job_file(
+        self, output: Path, speculate: bool, chunks: Mapping[str, float] | None = None
+    ) -> Path:
+        """By default a checkpoint is due about 50 times, and every 5 seconds."""
         job: dict[str, Any] = yaml.safe_load((ROOT / "sample_data" / "job.yaml").read_text())
         model = job["model"] | {"id": str(MODELS / "target-w8a8")}
         model["speculative"] = model["speculative"] | {"model": str(MODELS / "draft")}
@@ -40,7 +44,7 @@ class Workload:
             "output": {"uri": str(output)},
             "model": model,
             "shards": {"rows": -(-self.rows // 8)},
-            "chunks": {"rows": max(1, self.rows // 50), "seconds": 5},
+            "chunks": dict(chunks or {"rows": max(1, self.rows // 50), "seconds": 5}),
             "cost": {},
         }
         path = self.folder / f"job-{output.name}.yaml"

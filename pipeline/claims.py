@@ -73,6 +73,9 @@ class Claimer:
                 # Our claim succeeded, though its answer never reached us.
                 return self._open(shard, holder)
             free, alive = self._judge(holder, sessions)
+            # Its holder may have published it, and ended, since the parts were listed.
+            if free and holder is not None and shard.id in self._ledger.published():
+                continue
             if free and (opened := self._take(shard, epoch + 1)):
                 return opened
             undecided |= free or not alive

@@ -21,7 +21,6 @@ from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
 from pipeline.job import JobSpec
-from pipeline.spot.signals import SignalNotice
 
 Json = dict[str, Any]
 DONE, DONE_WITH_ERRORS = 0, 3
@@ -117,8 +116,9 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
         wiring.check_inputs(here, made)
         wanted = workers or here.job.fleet.workers
         if no_prefect:
-            notice = SignalNotice().install()
-            wiring.supervise(here, made, wiring.local_pool(here, wanted), notice, wanted)
+            pool = wiring.local_pool(here, wanted)
+            with wiring.worker_notice(signals=True) as notice:
+                wiring.supervise(here, made, pool, notice, wanted)
             manifest = wiring.close_books(here, made)
         else:
             manifest = _with_prefect(here, wanted)
@@ -178,8 +178,8 @@ def worker(
     as_json: AsJson = False,
 ) -> int:
     """Be one worker of a planned run: claim, generate and publish until nothing is left."""
-    notice = SignalNotice().install()
-    report = wiring.run_worker(open_latest_run(job, run_id, date), notice, worker_id)
+    with wiring.worker_notice(signals=True) as notice:
+        report = wiring.run_worker(open_latest_run(job, run_id, date), notice, worker_id)
     _show(report, as_json, "worker is done")
     return DONE
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+log = logging.getLogger("spotmill.worker")
+
+_LAST_ROUND_SECONDS = 5.0
 
 
 class WaitFor(Protocol):
@@ -17,15 +24,29 @@ class WaitFor(Protocol):
     ) -> Any: ...
 
 
+class Event(Protocol):
+    """What is used of `threading.Event`."""
+
+    def set(self) -> None: ...
+
+    def wait(self, timeout: float) -> bool: ...
+
+
 class Errands:
     """Runs functions on an executor and their continuations in the thread that collects.
 
     So the state of the loop is touched by one thread alone, and needs no lock.
     """
 
-    def __init__(self, executor: Executor, wait_for: WaitFor = wait) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        wait_for: WaitFor = wait,
+        new_event: Callable[[], Event] = threading.Event,
+    ) -> None:
         self._executor = executor
         self._wait_for = wait_for
+        self._new_event = new_event
         self._away: dict[Future[None], Callable[[], None]] = {}
 
     def send(
@@ -49,6 +70,28 @@ class Errands:
 
         self._away[future] = back
 
+    @contextmanager
+    def repeated(self, errand: Callable[[], None], seconds: float) -> Iterator[None]:
+        """Run `errand` every so many `seconds` while the context lasts.
+
+        Its last run is waited for, but not for long. What it raises is logged.
+        """
+        over = self._new_event()
+
+        def rounds() -> None:
+            while not over.wait(seconds):
+                try:
+                    errand()
+                except Exception as problem:
+                    log.warning("%s", problem)
+
+        future = self._executor.submit(rounds)
+        try:
+            yield
+        finally:
+            over.set()
+            self._wait_for([future], timeout=_LAST_ROUND_SECONDS, return_when=ALL_COMPLETED)
+
     def __len__(self) -> int:
         return len(self._away)
 
@@ -62,6 +105,13 @@ class Errands:
         self._wait_for(self._away, timeout=seconds, return_when=FIRST_COMPLETED)
 
     def finish(self, seconds: float) -> None:
-        """Give what is away up to `seconds` in all, then collect what came back."""
+        """Give what is away up to `seconds` in all and take what came back, before the end.
+
+        A continuation that raises is only logged: the others still have theirs to save.
+        """
         self._wait_for(self._away, timeout=seconds, return_when=ALL_COMPLETED)
-        self.collect()
+        for future in [future for future in self._away if future.done()]:
+            try:
+                self._away.pop(future)()
+            except Exception as problem:
+                log.warning("at the end: %s", problem)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import RowRejected
+from pipeline.core.poison import next_trial
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.errands import Errands
-from pipeline.held import HeldShard, Prepared
+from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
 
 
@@ -22,6 +23,7 @@ class Feed:
         self._errands = errands
         self._clock = clock
         self._sheet = sheet
+        self._in_trial = False
 
     @property
     def hungry(self) -> bool:
@@ -33,24 +35,48 @@ class Feed:
         return sum(len(shard.running) for shard in self.held.values())
 
     def top_up(self) -> None:
-        """Prepare rows before they are due, and submit prepared ones while there is room."""
+        """Prepare rows before they are due, and submit prepared ones while there is room.
+
+        Rows suspected of killing engines come first, and then nothing runs beside them.
+        """
         for shard in self.held.values():
             if shard.unprepared and not shard.preparing and len(shard.ready) < self._engine.window:
-                self._prepare(shard)
-        room = self._engine.window - self.running
-        for shard in self.held.values():
-            while room > 0 and shard.ready:
-                row, work = shard.ready.popleft()
-                room -= self._submit(shard, row, work)
+                self._prepare_next(shard)
+        running = self.running
+        self._in_trial = self._in_trial and running > 0
+        if not running:
+            self.rows += sum(shard.quarantine() for shard in self.held.values() if shard.strikes)
+        suspected = next((shard for shard in self.held.values() if shard.suspects), None)
+        if suspected is not None:
+            if not running:
+                self._try_suspects(suspected)
+        elif not self._in_trial:
+            self._admit(self._engine.window - running)
 
     def step(self) -> None:
-        """One iteration of the engine, its time counted as useful."""
+        """One iteration of the engine, its time counted as useful. Raises `EngineDied`."""
         completions = self._engine.step()
         self._sheet.pass_to(self._clock.now(), "useful")
         for completion in completions:
             shard_id, _, row = (int(part) for part in completion.request_id.split("-"))
             self.held[shard_id].completed(row, completion)
             self.rows += 1
+
+    def lose_engine(self, words: str) -> None:
+        """The engine died, saying `words`: what ran in it is taken back, and suspected."""
+        self._sheet.pass_to(self._clock.now(), "wasted")
+        running = self.running
+        for shard, rows in self._take_back():
+            shard.strike(rows, running - len(rows), words)
+
+    def leave_engine(self) -> None:
+        """The engine is going to be replaced: what runs in it is taken back."""
+        for shard, rows in self._take_back():
+            shard.put_in_line(rows)
+
+    def take_engine(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sheet.engine_replaced()
 
     def settle(self) -> tuple[dict[int, int], Mapping[str, tuple[int, ...]]]:
         """Share the time since the last settling out; tokens decoded by shard, and in flight."""
@@ -66,20 +92,50 @@ class Feed:
             return
         self.settle()
         self._sheet.write_off(shard.buckets.useful)
-        self.abort(shard)
+        self._abort(shard)
         del self.held[shard.shard.id]
 
-    def abort(self, shard: HeldShard) -> None:
+    def let_go(self, shard: HeldShard) -> None:
+        """Generate no more for a shard; what was decoded for it stays counted."""
+        _, tokens = self.settle()
+        self._abort(shard)
+        shard.take_back(tokens)
+
+    def _abort(self, shard: HeldShard) -> None:
         self._engine.abort([request.id for request in shard.running.values()])
 
-    def _prepare(self, shard: HeldShard) -> None:
+    def _take_back(self) -> list[tuple[HeldShard, list[int]]]:
+        _, tokens = self.settle()
+        self._in_trial = False
+        return [(shard, shard.take_back(tokens)) for shard in self.held.values()]
+
+    def _try_suspects(self, shard: HeldShard) -> None:
+        if shard.on_trial:
+            self._in_trial = True
+            while shard.on_trial:
+                row, work = shard.on_trial.pop()
+                shard.suspects.discard(row)
+                self._submit(shard, row, work)
+        elif not shard.preparing:
+            rows = next_trial(shard.suspects, shard.strikes)
+            self._prepare(shard, rows, shard.on_trial)
+
+    def _admit(self, room: int) -> None:
+        for shard in self.held.values():
+            while room > 0 and shard.ready:
+                row, work = shard.ready.popleft()
+                room -= self._submit(shard, row, work)
+
+    def _prepare_next(self, shard: HeldShard) -> None:
         count = min(self._engine.window, len(shard.unprepared))
-        rows = [shard.unprepared.popleft() for _ in range(count)]
-        shard.preparing = count
+        self._prepare(shard, [shard.unprepared.popleft() for _ in range(count)], shard.ready)
+
+    def _prepare(self, shard: HeldShard, rows: Sequence[int], into: Line) -> None:
+        shard.preparing = len(rows)
 
         def prepared(batch: list[tuple[int, Prepared]]) -> None:
             shard.preparing = 0
-            shard.ready.extend(batch)
+            into.extend(batch)
 
         def failed(problem: Exception) -> None:
             raise problem
@@ -89,12 +145,14 @@ class Feed:
 
     def _submit(self, shard: HeldShard, row: int, work: Prepared) -> int:
         if isinstance(work, Request):
+            # In first, so that a row that kills the engine by being submitted is a suspect too.
+            shard.running[row] = work
             try:
                 self._engine.submit(work)
             except RowRejected as problem:
+                del shard.running[row]
                 work = FinishedRow(row, error=str(problem))
             else:
-                shard.running[row] = work
                 return 1
         shard.done(work)
         self.rows += 1

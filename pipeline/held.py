@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pipeline.core.checkpoint import Attempt, AttemptEnd, Progress
+from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint, Progress
 from pipeline.core.errors import RowRejected
 from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
 from pipeline.core.ports import ShardInput
 from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
 from pipeline.core.session import ShardAccount
@@ -21,10 +22,12 @@ _ANSWERED = frozenset({"stop", "length", "repetition"})
 
 Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
 Prepared: TypeAlias = Request | FinishedRow
+Line: TypeAlias = deque[tuple[int, Prepared]]
+"""Rows that wait for the engine."""
 
 
 def prepare(
-    row: int, request_id: str, rows: ShardInput, saved: Progress, encode: Encode
+    row: int, request_id: str, rows: ShardInput, saved: tuple[int, ...], encode: Encode
 ) -> Prepared:
     """The engine request of a row, or the row finished with its error."""
     try:
@@ -32,8 +35,7 @@ def prepare(
         tokens = encode(rows.prompt(row))
     except RowRejected as problem:
         return FinishedRow(row, error=str(problem))
-    kept = saved.in_flight.get(row, ()) if sampling.continues_exactly else ()
-    return Request(request_id, tokens, sampling, kept)
+    return Request(request_id, tokens, sampling, saved if sampling.continues_exactly else ())
 
 
 @dataclass(slots=True)
@@ -46,25 +48,34 @@ class HeldShard:
     before: Progress
     saved_at: float
     finished: dict[int, FinishedRow] = field(init=False)
+    so_far: dict[int, tuple[int, ...]] = field(init=False)
+    strikes: list[Strike] = field(init=False)
+    suspects: set[int] = field(init=False)
     unprepared: deque[int] = field(init=False)
-    ready: deque[tuple[int, Prepared]] = field(default_factory=deque)
+    ready: Line = field(default_factory=deque)
+    on_trial: Line = field(default_factory=deque)
     running: dict[int, Request] = field(default_factory=dict)
+    put_back: set[int] = field(default_factory=set)
     unsaved: list[FinishedRow] = field(default_factory=list)
+    unsaved_strikes: list[Strike] = field(default_factory=list)
     rows_done: int = 0
-    decoded_finished: int = 0
+    decoded_before: int = 0
     tokens: TokenCounts = TokenCounts()
     buckets: Buckets = Buckets()
     seq: int = 0
-    saving: tuple[FinishedRow, ...] | None = None
+    saving: Checkpoint | None = None
     preparing: int = 0
+    store_after: float = 0.0
     publishing: bool = False
     publish_in_doubt: bool = False
 
     def __post_init__(self) -> None:
         self.finished = dict(self.before.finished)
-        self.unprepared = deque(
-            row for row in range(self.rows.rows) if row not in self.before.finished
-        )
+        self.so_far = dict(self.before.in_flight)
+        self.strikes = list(self.before.strikes)
+        self.suspects = set(suspected(self.strikes) - self.finished.keys())
+        begun = self.finished.keys() | self.suspects | condemned(self.strikes)
+        self.unprepared = deque(row for row in range(self.rows.rows) if row not in begun)
 
     @property
     def complete(self) -> bool:
@@ -73,25 +84,28 @@ class HeldShard:
     @property
     def begun(self) -> bool:
         """Whether there is anything that a checkpoint could save."""
-        return bool(self.unsaved or self.running)
+        return bool(self.unsaved or self.running or self.put_back or self.unsaved_strikes)
 
     @property
     def to_submit(self) -> int:
-        return len(self.unprepared) + self.preparing + len(self.ready)
+        return len(self.unprepared) + self.preparing + len(self.ready) + len(self.suspects)
 
     def request_id(self, row: int) -> str:
         return f"{self.shard.id}-{self.lease.epoch}-{row}"
 
-    def prepare_batch(self, rows: list[int], encode: Encode) -> list[tuple[int, Prepared]]:
+    def prepare_batch(self, rows: Sequence[int], encode: Encode) -> list[tuple[int, Prepared]]:
         """Read-only on this object, so it may run in another thread."""
         return [
-            (row, prepare(row, self.request_id(row), self.rows, self.before, encode))
+            (
+                row,
+                prepare(row, self.request_id(row), self.rows, self.so_far.get(row, ()), encode),
+            )
             for row in rows
         ]
 
     def completed(self, row: int, completion: Completion) -> None:
         request = self.running.pop(row)
-        self.decoded_finished += len(completion.token_ids) - len(request.saved)
+        self.decoded_before += len(completion.token_ids) - len(request.saved)
         if completion.finish_reason not in _ANSWERED:
             self.done(FinishedRow(row, error=f"the engine gave up: {completion.finish_reason}"))
             return
@@ -109,22 +123,65 @@ class HeldShard:
 
     def done(self, row: FinishedRow) -> None:
         self.finished[row.row] = row
+        self.put_back.discard(row.row)
         self.unsaved.append(row)
         self.rows_done += 1
         self.tokens += TokenCounts(input=row.prompt_tokens, cached_input=row.cached_tokens)
 
+    def take_back(self, tokens: Mapping[str, tuple[int, ...]]) -> list[int]:
+        """What runs in an engine that is no more is to be submitted again, with its tokens so far;
+        the rows it was."""
+        self.decoded_before = self.decoded(tokens)
+        self.so_far.update(self.in_flight(tokens))
+        rows = sorted(self.running)
+        self.put_back |= self.running.keys() & self.so_far.keys()
+        self.running.clear()
+        self.on_trial.clear()
+        return rows
+
+    def put_in_line(self, rows: Collection[int]) -> None:
+        """Rows that were taken back go first, those that are still suspected into trials."""
+        self.suspects |= suspected(self.strikes).intersection(rows)
+        self.unprepared.extendleft(sorted(set(rows) - self.suspects, reverse=True))
+
+    def strike(self, rows: list[int], beside: int, words: str) -> None:
+        """The engine died with these rows in it, and `beside` rows of other shards."""
+        if rows:
+            nth = len(self.strikes)
+            strike = Strike(self.lease.epoch, nth, tuple(rows), beside, words)
+            self.strikes.append(strike)
+            self.unsaved_strikes.append(strike)
+            self.suspects |= set(rows)
+
+    def quarantine(self) -> int:
+        """Finish the condemned rows with their error, and clear those they explain; how many."""
+        guilty = condemned(self.strikes) - self.finished.keys()
+        for row in sorted(guilty):
+            self.done(FinishedRow(row, error=verdict(row, self.strikes)))
+        cleared = self.suspects - guilty
+        self.suspects.clear()
+        self.put_in_line(cleared)
+        return len(guilty)
+
+    def quarantined(self) -> dict[int, list[Strike]]:
+        """The rows given up, and the strikes against them."""
+        return {row: evidence(row, self.strikes) for row in sorted(condemned(self.strikes))}
+
     def in_flight(self, tokens: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-        """This shard's rows in flight and their tokens so far, where there are any."""
-        found = ((row, tokens.get(request.id, ())) for row, request in self.running.items())
-        return {row: so_far for row, so_far in found if so_far}
+        """This shard's rows in flight, or put back, and their tokens so far, if there are any."""
+        found = {row: self.so_far[row] for row in self.put_back}
+        for row, request in self.running.items():
+            if so_far := tokens.get(request.id, ()):
+                found[row] = so_far
+        return found
 
     def decoded(self, tokens: Mapping[str, tuple[int, ...]]) -> int:
         """Tokens this attempt decoded so far, of finished rows and of rows in flight."""
-        begun = sum(
-            len(so_far) - len(self.running[row].saved)
-            for row, so_far in self.in_flight(tokens).items()
+        running = (
+            len(tokens.get(request.id, request.saved)) - len(request.saved)
+            for request in self.running.values()
         )
-        return self.decoded_finished + begun
+        return self.decoded_before + sum(running)
 
     def account(self, decoded: int) -> ShardAccount:
         return ShardAccount(self.lease.epoch, decoded, self.buckets.useful)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
 from pipeline.core.errors import LeaseLost
@@ -19,7 +20,8 @@ from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
-_AWAY_AT_DRAIN_SECONDS = 20.0
+_AGAIN_SECONDS = 1.0
+"""After a failure; a store may refuse faster than the loop turns."""
 
 
 class Saver:
@@ -44,6 +46,21 @@ class Saver:
         self._clock = clock
         self._patience = patience
 
+    @property
+    def full(self) -> bool:
+        """Whether more is unsaved than may be: the store is away, and the engine has to wait."""
+        unsaved = sum(
+            len(shard.unsaved) + (len(shard.saving.finished) if shard.saving else 0)
+            for shard in self._feed.held.values()
+        )
+        return unsaved >= self._settings.buffer_rows
+
+    def save_everything(self) -> None:
+        """Save now, whatever is due or not."""
+        for shard in self._feed.held.values():
+            shard.saved_at = -math.inf
+        self.save_what_is_due()
+
     def save_what_is_due(self) -> None:
         now = self._clock.now()
         for shard in list(self._feed.held.values()):
@@ -51,12 +68,13 @@ class Saver:
                 len(shard.unsaved) >= self._settings.chunk_rows
                 or now - shard.saved_at >= self._settings.chunk_seconds
             )
+            due &= now >= shard.store_after
             if due and shard.begun and shard.saving is None and not shard.complete:
                 self._save(shard)
 
     def _save(self, shard: HeldShard) -> None:
         point = self._next_checkpoint(shard, "lost")
-        shard.saving, shard.unsaved = point.finished, []
+        shard.saving, shard.unsaved, shard.unsaved_strikes = point, [], []
         shard.saved_at = self._clock.now()
 
         def saved(_: None) -> None:
@@ -64,25 +82,34 @@ class Saver:
             self._patience.answered()
 
         def failed(problem: Exception) -> None:
-            shard.saving, shard.unsaved = None, [*point.finished, *shard.unsaved]
+            shard.saving = None
+            shard.unsaved = [*point.finished, *shard.unsaved]
+            shard.unsaved_strikes = [*point.strikes, *shard.unsaved_strikes]
             if isinstance(problem, LeaseLost):
                 self._feed.drop(shard)
             else:
-                self._patience.bear(problem)
+                self._bear(shard, problem)
 
         self._errands.send(lambda: self._ledger.checkpoint(point), saved, failed)
+
+    def _bear(self, shard: HeldShard, problem: Exception) -> None:
+        shard.store_after = self._clock.now() + _AGAIN_SECONDS
+        self._patience.bear(problem)
 
     def _next_checkpoint(self, shard: HeldShard, end: AttemptEnd) -> Checkpoint:
         decoded, tokens = self._feed.settle()
         shard.seq += 1
+        # Only at a drain can one be away still: then nobody knows whether it arrives.
+        saving = shard.saving
         return Checkpoint(
             shard_id=shard.shard.id,
             epoch=shard.lease.epoch,
             seq=shard.seq,
             nonce=shard.lease.nonce,
-            finished=(*(shard.saving or ()), *shard.unsaved),
+            finished=(*(saving.finished if saving else ()), *shard.unsaved),
             in_flight=shard.in_flight(tokens),
             attempt=self._attempt(shard, decoded[shard.shard.id], end),
+            strikes=(*(saving.strikes if saving else ()), *shard.unsaved_strikes),
         )
 
     def _attempt(self, shard: HeldShard, decoded: int, end: AttemptEnd) -> Attempt:
@@ -90,8 +117,10 @@ class Saver:
         return shard.attempt(decoded, node, price, self._clock.timestamp(), end)
 
     def publish_what_is_complete(self) -> None:
+        now = self._clock.now()
         for shard in list(self._feed.held.values()):
-            if shard.complete and shard.saving is None and not shard.publishing:
+            due = shard.complete and now >= shard.store_after
+            if due and shard.saving is None and not shard.publishing:
                 self._publish(shard)
 
     def _publish(self, shard: HeldShard) -> None:
@@ -106,7 +135,9 @@ class Saver:
         def publish() -> bool:
             rows = [shard.finished[row] for row in range(shard.rows.rows)]
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
-            document = shard_manifest(self._provenance, shard.shard, uri, rows, attempts)
+            document = shard_manifest(
+                self._provenance, shard.shard, uri, rows, attempts, shard.quarantined()
+            )
             manifest = json.dumps(document, ensure_ascii=False).encode()
             if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
                 self._ledger.project_manifest(shard_id, manifest)
@@ -129,19 +160,31 @@ class Saver:
 
         def failed(problem: Exception) -> None:
             shard.publishing, shard.publish_in_doubt = False, True
-            self._patience.bear(problem)
+            self._bear(shard, problem)
 
         self._errands.send(publish, published, failed)
 
-    def drain(self, end: AttemptEnd) -> None:
-        """Save finished rows and tokens in flight of every held shard, then let them all go."""
-        try:
-            self._errands.finish(_AWAY_AT_DRAIN_SECONDS)
-        except Exception as problem:
-            log.warning("while draining: %s", problem)
+    def drain(self, end: AttemptEnd, seconds: float) -> None:
+        """Save finished rows and tokens in flight of every held shard, then let them all go.
+
+        What the store has not taken after `seconds` is given up, and said so.
+        """
+        self._errands.finish(seconds / 2)
+        missing = set(self._feed.held)
         for shard in list(self._feed.held.values()):
-            try:
-                self._ledger.checkpoint(self._next_checkpoint(shard, end))
-                self._feed.abort(shard)
-            except Exception as problem:
-                log.warning("shard %05d: last checkpoint not saved: %s", shard.shard.id, problem)
+            self._save_last(shard, end, missing)
+        self._errands.finish(seconds / 2)
+        for shard_id in sorted(missing):
+            log.warning("shard %05d: the store did not take the last checkpoint", shard_id)
+
+    def _save_last(self, shard: HeldShard, end: AttemptEnd, missing: set[int]) -> None:
+        point = self._next_checkpoint(shard, end)
+        self._feed.let_go(shard)
+
+        def saved(_: None) -> None:
+            missing.discard(point.shard_id)
+
+        def failed(problem: Exception) -> None:
+            log.warning("shard %05d: last checkpoint not saved: %s", point.shard_id, problem)
+
+        self._errands.send(lambda: self._ledger.checkpoint(point), saved, failed)

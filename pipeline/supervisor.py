@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -27,9 +27,11 @@ log = logging.getLogger("spotmill.run")
 _LAST_BEAT_SECONDS = 60.0
 
 FATAL_ERRORS = frozenset(
-    {"JobInvalid", "EngineRefused", "EngineFailed", "InputChanged", "InputInvalid", "StoreDenied"}
+    {"JobInvalid", "EngineRefused", "InputChanged", "InputInvalid", "StoreDenied"}
 )
 """Errors that every worker would meet alike: one is enough to stop the run."""
+_ENGINE_FAILED = "EngineFailed"
+"""An engine that starts on no node is the job's fault; on one of several, that node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,19 @@ class FleetSettings:
     workers: int
     lease_seconds: float
     tick_seconds: float = 1.0
-    patience_seconds: float = 600.0
+    patience_seconds: float = 3_600.0
     budget_usd: Decimal | None = None
 
 
+def _new_worker_id() -> str:
+    return f"w-{secrets.token_hex(4)}"
+
+
 class Supervisor:
-    """One supervisor of a run; several do no harm. `run` may be called once."""
+    """One supervisor of a run; several do no harm. `run` may be called once.
+
+    `name_worker` gives every worker an id that no other ever had.
+    """
 
     def __init__(
         self,
@@ -55,6 +64,7 @@ class Supervisor:
         clock: Clock,
         notice: InterruptionNotice,
         fleet: FleetSettings,
+        name_worker: Callable[[], str] = _new_worker_id,
     ) -> None:
         self._ledger = ledger
         self._shard_ids = shard_ids
@@ -62,12 +72,14 @@ class Supervisor:
         self._clock = clock
         self._notice = notice
         self._fleet = fleet
+        self._name_worker = name_worker
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
         self._before: frozenset[str] | None = None
-        self._failures = 0
+        self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
         self._answered = clock.now()
+        self._notice_at: float | None = None
 
     def run(self) -> None:
         """Return when every shard is published and the workers are gone.
@@ -100,19 +112,31 @@ class Supervisor:
 
     def _tick(self) -> bool:
         """One look at the run; True when every shard is published."""
-        if (notice := self._notice.pending()) and notice.kind != "risk":
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+        self._heed_notice()
         published = self._ledger.published()
         left = [shard_id for shard_id in self._shard_ids if shard_id not in published]
         if not left:
             return True
         sessions = self._ledger.sessions()
         of_now = self._of_now(sessions)
-        _raise_fatal(of_now)
+        _raise_fatal(of_now, self._fleet.workers)
         self._hold_budget(sessions, of_now)
         self._count_failures(len(left), sessions)
-        self._start_missing(left, sessions)
+        if self._notice_at is None:
+            self._start_missing(left, sessions)
         return False
+
+    def _heed_notice(self) -> None:
+        """Workers of this machine hear of its end themselves, and use the time until then."""
+        notice = self._notice.pending()
+        if notice is None or notice.kind == "risk":
+            return
+        if self._notice_at is None:
+            self._notice_at = self._clock.now()
+            log.warning("notice: %s", notice.reason)
+        drains_at = notice.drains_at(self._notice_at)
+        if drains_at is not None and self._clock.now() >= drains_at:
+            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
 
     def _of_now(self, sessions: Mapping[str, Session]) -> dict[str, Session]:
         """Without what earlier starts left: sessions that were there before and beat no more."""
@@ -130,11 +154,15 @@ class Supervisor:
     def _count_failures(self, left: int, sessions: Mapping[str, Session]) -> None:
         progress = (left, sum(session.rows for session in sessions.values()))
         if progress != self._progress:
-            self._failures, self._progress = 0, progress
+            self._failed, self._vanished, self._progress = 0, 0, progress
         for worker_id, end in self._pool.ended().items():
             log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
             self._asked_for.pop(worker_id, None)
-            self._failures += end.problem is not None
+            if end.problem is not None:
+                session = sessions.get(worker_id)
+                explained = session is not None and session.state == "failed"
+                self._failed += explained
+                self._vanished += not explained
             if end.fatal:
                 raise WorkersFailed(
                     end.problem or "a worker refused the job",
@@ -142,9 +170,9 @@ class Supervisor:
                     why="every worker would meet it, so the run stops",
                     hint="see the worker's own message above or in its log, and `spotmill resume`",
                 )
-        if gives_up(failures_without_progress=self._failures, wanted=self._fleet.workers):
+        if gives_up(failed=self._failed, vanished=self._vanished, wanted=self._fleet.workers):
             raise WorkersFailed(
-                f"{self._failures} workers ended without finishing a row",
+                f"{self._failed + self._vanished} workers ended without finishing a row",
                 where=f"run {self._ledger.run_id}, {left} shards left",
                 hint="see the workers' logs; what they finished is saved for `spotmill resume`",
             )
@@ -161,7 +189,7 @@ class Supervisor:
             wanted=self._fleet.workers,
         )
         for _ in range(missing):
-            worker_id = f"w-{secrets.token_hex(4)}"
+            worker_id = self._name_worker()
             log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
             self._asked_for[worker_id] = self._clock.now()
 
@@ -211,11 +239,16 @@ class Supervisor:
             self._clock.sleep(0.1)
 
 
-def _raise_fatal(sessions: Mapping[str, Session]) -> None:
-    for worker_id, session in sessions.items():
-        if session.state == "failed" and session.error_kind in FATAL_ERRORS:
+def _raise_fatal(sessions: Mapping[str, Session], wanted: int) -> None:
+    failed = {name: s for name, s in sessions.items() if s.state == "failed"}
+    started_none = [name for name, s in failed.items() if s.error_kind == _ENGINE_FAILED]
+    works = any(session.rows or session.state == "work" for session in sessions.values())
+    engine_is_hopeless = len(started_none) >= min(2, wanted) and not works
+    for worker_id, session in failed.items():
+        hopeless = session.error_kind == _ENGINE_FAILED and engine_is_hopeless
+        if hopeless or session.error_kind in FATAL_ERRORS:
             raise WorkersFailed(
-                session.error or session.error_kind,
+                session.error or str(session.error_kind),
                 where=f"worker {worker_id}",
                 why=f"{session.error_kind}: every worker would meet it, so the run stops",
                 hint="mend it and `spotmill resume`; what was finished is saved",

@@ -57,6 +57,10 @@ class Timesheet:
             self._metrics = m
         return decoded
 
+    def engine_replaced(self) -> None:
+        """The next engine counts its metrics from nothing."""
+        self._metrics = EngineMetrics()
+
     def write_off(self, useful_micros: int) -> None:
         """Useful time of a shard that somebody else finished: it was wasted after all."""
         self.buckets = replace(

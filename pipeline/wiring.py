@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -39,7 +39,10 @@ from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.spot.cloud import cloud_chosen, cloud_notice
 from pipeline.spot.node import node_from_environment
+from pipeline.spot.several import SeveralNotices
+from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
@@ -164,7 +167,23 @@ def diagnosis() -> dict[str, Any]:
         "s3_endpoint": endpoint.url or "Amazon's own",
         "s3_region": endpoint.region,
         "node": asdict(node_from_environment()),
+        "notices": cloud_chosen(os.environ) or "none",
     }
+
+
+@contextmanager
+def worker_notice(signals: bool) -> Iterator[InterruptionNotice]:
+    """What a worker, or a supervisor of workers on its own machine, listens to while it lives:
+    its cloud and, if asked for, signals.
+
+    Leave it as `run_worker` or `supervise` ends, exception and all: the cloud is told when a drain
+    is done. Raises `JobInvalid` for settings that make no sense. Signals need the main thread.
+    """
+    sources: list[InterruptionNotice] = []
+    if signals:
+        sources.append(SignalNotice(grace_seconds()).install())
+    with cloud_notice() as cloud:
+        yield SeveralNotices(*sources, cloud)
 
 
 def run_worker(
@@ -172,8 +191,12 @@ def run_worker(
     notice: InterruptionNotice,
     worker_id: str | None = None,
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+    load_engine: Callable[[bool], Engine] | None = None,
 ) -> dict[str, Any]:
-    """One worker's whole life on this machine. Raises as `Worker.run` does."""
+    """One worker's whole life on this machine, with the job's own engine unless one is given.
+
+    Raises as `Worker.run` does.
+    """
     document = _require_job(here)
     job = _job_of_run(here, document)
     check_engine(job)
@@ -193,8 +216,7 @@ def run_worker(
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
-    with ExitStack() as stack:
-        executor = stack.enter_context(ThreadPoolExecutor(_BACKGROUND_THREADS))
+    with _background() as executor:
         report = Worker(
             settings,
             lambda engine: _provenance(here, document, engine.version),
@@ -202,7 +224,7 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            _engine_loader(job, here.options),
+            load_engine or _engine_loader(job, here.options),
             clock,
             notice,
             Errands(executor),
@@ -218,11 +240,22 @@ def run_worker(
     }
 
 
-def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[], Engine]:
-    if job.model.id.startswith(SCRIPTED):
-        return lambda: ScriptedEngine(_scripted_settings(job.model.id), time.sleep)
+@contextmanager
+def _background() -> Iterator[ThreadPoolExecutor]:
+    executor = ThreadPoolExecutor(_BACKGROUND_THREADS)
+    try:
+        yield executor
+    finally:
+        # A machine that goes does not wait for a store that may answer in a minute.
+        executor.shutdown(wait=False, cancel_futures=True)
 
-    return lambda: load_vllm(local_model(job.model, options), device_at_hand())
+
+def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
+    if job.model.id.startswith(SCRIPTED):
+        settings = _scripted_settings(job.model.id)
+        return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
+
+    return lambda _own_process: load_vllm(local_model(job.model, options), device_at_hand())
 
 
 def _scripted_settings(model: str) -> ScriptedSettings:
@@ -231,6 +264,7 @@ def _scripted_settings(model: str) -> ScriptedSettings:
         "max_model_len": int,
         "tokens": int,
         "step_seconds": float,
+        "hang_seconds": float,
         "counter": str,
     }
     query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))

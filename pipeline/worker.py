@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from pipeline.beats import Beats
 from pipeline.claims import Claimer, NothingLeft, Opened
 from pipeline.core.checkpoint import AttemptEnd
-from pipeline.core.errors import Interrupted
+from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
+from pipeline.core.notice import Notice
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
-from pipeline.core.session import Session, State
+from pipeline.core.session import State
+from pipeline.engine_life import EngineLife
 from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.held import HeldShard
@@ -25,6 +28,7 @@ from pipeline.worker_settings import WorkerSettings
 log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
+_DRAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class WorkerReport:
 
 
 class Worker:
-    """Drains a run's shards until none can be claimed. `run` may be called once."""
+    """Drains a run's shards until none can be claimed. `run` may be called once.
+
+    `load_engine` is told whether the engine has to be a process of its own.
+    """
 
     def __init__(
         self,
@@ -44,7 +51,7 @@ class Worker:
         provenance: Callable[[Engine], Provenance],
         ledger: Ledger,
         claimer: Claimer,
-        load_engine: Callable[[], Engine],
+        load_engine: Callable[[bool], Engine],
         clock: Clock,
         notice: InterruptionNotice,
         errands: Errands,
@@ -54,93 +61,99 @@ class Worker:
         self._provenance_of = provenance
         self._ledger = ledger
         self._claimer = claimer
-        self._load_engine = load_engine
         self._clock = clock
         self._notice = notice
         self._errands = errands
         self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
-        self._session = Session(
-            worker_id=settings.worker_id,
-            beat=0,
-            state="load",
-            started_at=clock.timestamp(),
-            beat_at=clock.timestamp(),
-            node=settings.node,
-            price=settings.price,
-            buckets=self._sheet.buckets,
-        )
-        self._feed: Feed | None = None
+        self._patience = Patience(clock, settings.store_patience_seconds)
+        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
+        self._engine = EngineLife(load_engine, self._beats, clock, self._sheet)
         self._saver: Saver | None = None
         self._claiming = False
         self._claim_after = 0.0
         self._claim_failing_since: float | None = None
         self._nothing_left = False
-        self._beating = False
-        self._beat_after = 0.0
-        self._patience = Patience(clock, settings.store_patience_seconds)
+        self._distrusts_engine = False
+        self._heeded: tuple[Notice, float] | None = None
 
     def run(self) -> WorkerReport:
         """Raises `Interrupted` after a drain; any other error ends the session as failed.
 
         However it ends, what was finished is saved before, as far as the store allows.
         """
-        engine: Engine | None = None
         stops: tuple[type[BaseException], ...] = (Interrupted, *self._settings.interruptions)
         try:
-            self._ledger.beat(self._session)
-            engine = self._load_engine()
-            self._sheet.pass_to(self._clock.now(), "load")
-            feed, saver = self._begin(engine)
-            self._work(feed, saver)
-            self._end("ended")
+            with self._beats.stood_in_for():
+                self._beats.begin()
+                if (notice := self._notice.pending()) and notice.kind != "risk":
+                    # A model takes longer to load than such a machine has left.
+                    raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+                feed, saver = self._begin(self._engine.start())
+                self._work(feed, saver)
+            # The last round of those beats was waited for.
+            self._sheet.pass_to(self._clock.now(), "drain")
+            self._beats.end("ended", None, self._seconds_left())
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
-            self._drain("drained")
-            self._end("ended")
+            self._leave("drained")
             if isinstance(reason, Interrupted):
                 raise
             raise Interrupted(f"stopped by {type(reason).__name__}") from reason
         except Exception as problem:
             log.error("worker %s stops: %s", self._settings.worker_id, problem)
-            self._drain("lost")
-            self._end("failed", problem)
+            self._leave("lost", problem)
             raise
         finally:
-            if engine is not None:
-                engine.close()
+            self._engine.close()
         return WorkerReport(
             self._settings.worker_id, saver.published, feed.rows, self._sheet.decoded
         )
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
-        self._feed = Feed(engine, self._errands, self._clock, self._sheet)
-        self._saver = Saver(
+        feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
+        saver = self._saver = Saver(
             self._settings,
             self._provenance_of(engine),
             self._ledger,
-            self._feed,
+            feed,
             self._errands,
             self._clock,
             self._patience,
         )
-        return self._feed, self._saver
+        return feed, saver
 
     def _work(self, feed: Feed, saver: Saver) -> None:
-        while not (notice := self._notice.pending()):
+        """Generate until nothing is left, with as many engines as it takes."""
+        while True:
+            try:
+                if self._distrusts_engine:
+                    self._distrusts_engine = False
+                    self._engine.isolate(feed)
+                if self._generate(feed, saver):
+                    return
+            except EngineDied as death:
+                self._engine.bury(feed, death)
+                saver.save_everything()
+                self._engine.replace(feed)
+
+    def _generate(self, feed: Feed, saver: Saver) -> bool:
+        """True when nothing is left to claim or to do; False when the engine is to be isolated."""
+        while not self._distrusts_engine:
+            self._heed_notice(feed, saver)
             self._errands.collect()
-            self._beat(feed)
+            self._beats.beat_when_due()
             self._claim_ahead(feed)
             feed.top_up()
-            if feed.running:
+            if feed.running and not saver.full:
                 feed.step()
             elif self._nothing_left and not feed.held and not self._errands:
-                return
+                return True
             else:
                 self._wait(feed)
             saver.save_what_is_due()
             saver.publish_what_is_complete()
-        raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+        return False
 
     def _wait(self, feed: Feed) -> None:
         if self._errands:
@@ -149,11 +162,48 @@ class Worker:
             self._clock.sleep(_POLL_SECONDS)
         self._sheet.pass_to(self._clock.now(), "idle", next(iter(feed.held.values()), None))
 
+    # The end.
+
+    def _heed_notice(self, feed: Feed, saver: Saver) -> None:
+        notice = self._notice.pending()
+        if notice is None:
+            return
+        if self._heeded is None or self._heeded[0] != notice:
+            self._heeded = (notice, self._clock.now())
+            log.warning("notice: %s", notice.reason)
+            saver.save_everything()
+        drains_at = notice.drains_at(self._heeded[1])
+        # With nothing in hand, there is nothing to use the remaining time for.
+        idle = notice.kind != "risk" and not feed.held and not self._errands
+        if idle or (drains_at is not None and self._clock.now() >= drains_at):
+            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+
+    @property
+    def _leaving(self) -> bool:
+        return self._heeded is not None and self._heeded[0].kind != "risk"
+
+    def _seconds_left(self) -> float:
+        gone_at = None if self._heeded is None else self._heeded[0].gone_at(self._heeded[1])
+        if gone_at is None:
+            return _DRAIN_SECONDS
+        return max(1.0, gone_at - self._clock.now())
+
+    def _leave(self, end: AttemptEnd, problem: Exception | None = None) -> None:
+        seconds = self._seconds_left()
+        if self._saver is None:
+            self._errands.finish(seconds)
+        else:
+            self._saver.drain(end, seconds * 3 / 4)
+        self._sheet.pass_to(self._clock.now(), "drain")
+        state: State = "ended" if problem is None else "failed"
+        self._beats.end(state, problem, max(1.0, self._seconds_left()))
+
     # Claims.
 
     def _claim_ahead(self, feed: Feed) -> None:
         """Claim the next shard before the ones in hand run dry."""
-        if self._claiming or not feed.hungry or self._clock.now() < self._claim_after:
+        due = not self._claiming and not self._leaving and self._clock.now() >= self._claim_after
+        if not due or not feed.hungry:
             return
         self._claiming = True
 
@@ -165,6 +215,7 @@ class Worker:
             self._nothing_left = isinstance(result, NothingLeft)
             if isinstance(result, Opened):
                 feed.held[result.shard.id] = self._hold(result)
+                self._distrusts_engine |= result.progress.ended_silently
             else:
                 self._claim_after = self._clock.now() + self._poll_seconds
 
@@ -198,61 +249,3 @@ class Worker:
             len(held.finished),
         )
         return held
-
-    def _drain(self, end: AttemptEnd) -> None:
-        if self._saver is not None:
-            self._saver.drain(end)
-
-    # The session.
-
-    def _beat(self, feed: Feed) -> None:
-        """Say that this worker lives, and look whether what it holds is still its own."""
-        if self._beating or self._clock.now() < self._beat_after:
-            return
-        self._beating = True
-        self._beat_after = self._clock.now() + self._settings.beat_seconds
-        session = self._next_session("work")
-        held = [shard.lease for shard in feed.held.values()]
-
-        def beat() -> set[int]:
-            self._ledger.beat(session)
-            newest = {lease.shard_id: self._ledger.latest_epoch(lease.shard_id) for lease in held}
-            return {lease.shard_id for lease in held if newest[lease.shard_id] > lease.epoch}
-
-        def beaten(lost: set[int]) -> None:
-            self._beating = False
-            self._patience.answered()
-            for shard in [feed.held[s] for s in lost if s in feed.held]:
-                log.warning("shard %05d has a newer owner: dropped", shard.shard.id)
-                feed.drop(shard)
-
-        def failed(problem: Exception) -> None:
-            self._beating = False
-            self._patience.bear(problem)
-
-        self._errands.send(beat, beaten, failed)
-
-    def _next_session(self, state: State, problem: Exception | None = None) -> Session:
-        feed = self._feed
-        decoded = feed.settle()[0] if feed else {}
-        held = feed.held if feed else {}
-        self._session = replace(
-            self._session,
-            beat=self._session.beat + 1,
-            state=state,
-            beat_at=self._clock.timestamp(),
-            buckets=self._sheet.buckets,
-            shards={s: shard.account(decoded[s]) for s, shard in held.items()},
-            rows=feed.rows if feed else 0,
-            decoded=self._sheet.decoded,
-            error=None if problem is None else str(problem) or repr(problem),
-            error_kind=None if problem is None else type(problem).__name__,
-        )
-        return self._session
-
-    def _end(self, state: State, problem: Exception | None = None) -> None:
-        self._sheet.pass_to(self._clock.now(), "drain")
-        try:
-            self._ledger.beat(self._next_session(state, problem))
-        except Exception as failure:
-            log.warning("last beat not saved, its leases have to run out: %s", failure)

@@ -18,8 +18,13 @@ class WorkerSettings:
     lease_seconds: float
     node: Node
     price: NodePrice
-    store_patience_seconds: float = 600.0
+    store_patience_seconds: float = 3_600.0
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+
+    @property
+    def buffer_rows(self) -> int:
+        """Finished rows that may be unsaved while the store is away, before the engine waits."""
+        return 8 * self.chunk_rows
 
     @property
     def beat_seconds(self) -> float:

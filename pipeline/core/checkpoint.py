@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
@@ -66,8 +67,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Rows finished since the last one, the tokens so far of rows in flight, and the attempt's
-    account from its claim until now. `end` is "lost" until a later record says better."""
+    """Rows finished and engine deaths since the last one, the tokens so far of rows in flight, and
+    the attempt's account from its claim until now. Its `end` is "lost" until a later record says
+    better."""
 
     shard_id: int
     epoch: int
@@ -76,6 +78,7 @@ class Checkpoint:
     finished: tuple[FinishedRow, ...]
     in_flight: Mapping[int, tuple[int, ...]]
     attempt: Attempt
+    strikes: tuple[Strike, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,14 @@ class Progress:
     finished: Mapping[int, FinishedRow] = field(default_factory=dict)
     in_flight: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
+    strikes: tuple[Strike, ...] = ()
+
+    @property
+    def ended_silently(self) -> bool:
+        """Whether the latest attempt ended without a word and without a row it finished."""
+        return (
+            bool(self.attempts) and self.attempts[-1].end == "lost" and not self.attempts[-1].rows
+        )
 
 
 def fold(checkpoints: Iterable[Checkpoint]) -> Progress:
@@ -97,15 +108,18 @@ def fold(checkpoints: Iterable[Checkpoint]) -> Progress:
     finished: dict[int, FinishedRow] = {}
     in_flight: dict[int, tuple[int, ...]] = {}
     accounts: dict[int, Attempt] = {}
+    strikes: dict[tuple[int, int], Strike] = {}
     for point in sorted(checkpoints, key=lambda c: (c.epoch, c.seq)):
         for row in point.finished:
             finished.setdefault(row.row, row)
         in_flight.update(point.in_flight)
+        strikes.update({(strike.epoch, strike.nth): strike for strike in point.strikes})
         accounts[point.epoch] = point.attempt
     return Progress(
         finished=finished,
         in_flight={row: tokens for row, tokens in in_flight.items() if row not in finished},
         attempts=tuple(accounts[epoch] for epoch in sorted(accounts)),
+        strikes=tuple(strikes.values()),
     )
 
 

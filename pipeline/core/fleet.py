@@ -9,8 +9,6 @@ from pipeline.core.session import Session
 BOOT_SECONDS = 900.0
 """A worker that was asked for and has no session by then is counted as lost (a flow run that stays
 pending, a node that never came)."""
-LOAD_SECONDS = 1_800.0
-"""A session does not beat while its model loads; by then it is counted as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,6 @@ def counts_as_live(
         return asked_for is not None and now - asked_for < BOOT_SECONDS
     if session.over:
         return False
-    if session.state == "load" and asked_for is not None:
-        return still_for < LOAD_SECONDS
     # Workers beat four times in a lease. A stranger's silence is believed sooner: after a crash of
     # everything, new workers can load their models while the old leases run out.
     return still_for < (lease_seconds if asked_for is not None else lease_seconds / 2)
@@ -58,7 +54,12 @@ def workers_to_start(*, unclaimed: int, holders: int, live: int, wanted: int) ->
     return max(0, min(wanted, unclaimed + holders) - live)
 
 
-def gives_up(*, failures_without_progress: int, wanted: int) -> bool:
-    """Whether a run should stop replacing workers: each place in the fleet has failed three times
-    and not one row was finished in between."""
-    return failures_without_progress >= 3 * max(1, wanted)
+def gives_up(*, failed: int, vanished: int, wanted: int) -> bool:
+    """Whether a run should stop replacing workers, without one row finished in between.
+
+    `failed` said why, which soon is reason enough: three for each place in the fleet. `vanished`
+    ended without a word, as preempted ones do too: ten, for a fleet may be taken several times
+    before it has loaded its models.
+    """
+    places = max(1, wanted)
+    return failed >= 3 * places or failed + vanished >= 10 * places

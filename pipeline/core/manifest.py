@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pipeline.core.checkpoint import Attempt
@@ -24,6 +25,7 @@ from pipeline.core.money import (
     dollars,
     sum_of,
 )
+from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.shards import Shard
 
@@ -52,8 +54,12 @@ def shard_manifest(
     output_uri: str,
     rows: Sequence[FinishedRow],
     attempts: Sequence[Attempt],
+    quarantined: Mapping[int, Sequence[Strike]] = MappingProxyType({}),
 ) -> Json:
-    """The manifest of one shard: `rows` are all of it, `attempts` all that worked on it."""
+    """The manifest of one shard: `rows` are all of it, `attempts` all that worked on it.
+
+    `quarantined` are the rows given up, and the engine deaths that are the evidence.
+    """
     errors = sum(row.error is not None for row in rows)
     reasons = Counter(row.finish_reason or "error" for row in rows)
     tokens = _tokens_of(rows, attempts)
@@ -80,6 +86,10 @@ def shard_manifest(
         "model": dict(provenance.model),
         "tokens": asdict(tokens),
         "attempts": [attempt.to_json() for attempt in attempts],
+        "quarantined": [
+            {"row": row, "strikes": [asdict(strike) for strike in strikes]}
+            for row, strikes in quarantined.items()
+        ],
         "cost": _shard_cost(attempts, tokens.output),
         "tags": dict(provenance.tags),
     }
@@ -147,6 +157,7 @@ class SessionBill:
     price: NodePrice
     buckets: Buckets
     state: str
+    decoded: int = 0
 
     @property
     def usd(self) -> Decimal | None:
@@ -168,16 +179,9 @@ def run_manifest(
     can fail, and is checked, is that shards were charged more than the session lasted.
     """
     _check_counts(planned, manifests)
-    charged, charged_micros = _charges(manifests)
-    bills = [_proved(bill, charged_micros.get(bill.worker_id, Buckets())) for bill in bills]
-    unallocated = [
-        _unallocated(
-            bill,
-            charged.get(bill.worker_id, Decimal(0)),
-            charged_micros.get(bill.worker_id, Buckets()),
-        )
-        for bill in bills
-    ]
+    charges = _charges(manifests)
+    bills = [_proved(bill, charges.get(bill.worker_id, _NOTHING).buckets) for bill in bills]
+    unallocated = [_unallocated(bill, charges.get(bill.worker_id, _NOTHING)) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
     left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
@@ -203,7 +207,12 @@ def run_manifest(
         }
         | {"finish_reasons": _sum_counts(m["output"]["finish_reasons"] for m in manifests)},
         "model": dict(provenance.model),
-        "tokens": _sum_counts(manifest["tokens"] for manifest in manifests),
+        "tokens": _sum_counts(
+            [
+                *(manifest["tokens"] for manifest in manifests),
+                *({"wasted": row["tokens"]} for row in unallocated),
+            ]
+        ),
         "workers": [
             {
                 "worker_id": bill.worker_id,
@@ -247,19 +256,29 @@ def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any
             )
 
 
-def _charges(
-    manifests: Iterable[Mapping[str, Any]],
-) -> tuple[dict[str, Decimal], dict[str, Buckets]]:
-    usd: dict[str, Decimal] = {}
-    micros: dict[str, Buckets] = {}
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """What shards are charged with for one worker, in all."""
+
+    usd: Decimal = Decimal(0)
+    buckets: Buckets = Buckets()
+    decoded: int = 0
+
+
+_NOTHING = _Charge()
+
+
+def _charges(manifests: Iterable[Mapping[str, Any]]) -> dict[str, _Charge]:
+    charges: dict[str, _Charge] = {}
     for manifest in manifests:
         for attempt in manifest["attempts"]:
-            worker = attempt["worker_id"]
-            usd[worker] = usd.get(worker, Decimal(0)) + (attempt_cost(attempt) or Decimal(0))
-            micros[worker] = micros.get(worker, Buckets()) + Buckets.from_seconds(
-                attempt["seconds"]
+            before = charges.get(attempt["worker_id"], _NOTHING)
+            charges[attempt["worker_id"]] = _Charge(
+                before.usd + (attempt_cost(attempt) or Decimal(0)),
+                before.buckets + Buckets.from_seconds(attempt["seconds"]),
+                before.decoded + attempt["tokens"]["output"] + attempt["tokens"]["wasted"],
             )
-    return usd, micros
+    return charges
 
 
 def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
@@ -276,20 +295,22 @@ def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
     return replace(bill, buckets=proved)
 
 
-def _unallocated(bill: SessionBill, charged: Decimal, spent: Buckets) -> Json:
-    over = spent.total - bill.buckets.total
+def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
+    over = charge.buckets.total - bill.buckets.total
     if over > 0:
         raise BooksUnbalanced(
             f"worker {bill.worker_id}: shards are charged {over / 1e6:.6f} s more than it lived",
             why="its last session beat is missing, or a manifest was altered",
         )
-    left = bill.buckets - spent
+    left = bill.buckets - charge.buckets
     # A dead worker's last interval was useful work to it, but nobody published it.
     lost = Buckets(wasted=left.useful + left.wasted)
     rest = Buckets(boot=left.boot, load=left.load, idle=left.idle, drain=left.drain)
-    cost = None if bill.usd is None else bill.usd - charged
+    cost = None if bill.usd is None else bill.usd - charge.usd
     return {
         "worker_id": bill.worker_id,
+        # Decoded after the shard was somebody else's: no shard's manifest knows of them.
+        "tokens": max(0, bill.decoded - charge.decoded),
         "seconds": (rest + lost).seconds(),
         "cost": decimal_text(cost),
     }

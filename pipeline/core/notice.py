@@ -7,8 +7,9 @@ from typing import Literal
 
 NoticeKind = Literal["risk", "reclaim", "stop"]
 
-_RESERVE_SECONDS = 20.0
-"""Kept for the drain: a last checkpoint takes a second or two, a store that stumbles some more."""
+_RESERVE_SECONDS = 10.0
+"""Kept for the drain: a last checkpoint takes a second or two, a store that stumbles some more.
+All was saved when the notice came, so that a store that is away costs no more than this while."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,16 +68,25 @@ class Engine(Protocol):
         """Name and version for the manifest, such as `vllm 0.32.0`."""
         ...
 
+    @property
+    def own_process(self) -> bool:
+        """Whether a row that kills the engine leaves this process alive, to see `EngineDied`."""
+        ...
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of a prompt, chat template applied. Thread-safe. Raises `RowRejected`."""
         ...
 
     def submit(self, request: Request) -> None:
-        """Queue a request. Raises `RowRejected` when the engine refuses this one."""
+        """Queue a request. Raises `RowRejected` when the engine refuses this one, `EngineDied`."""
         ...
 
     def step(self) -> Sequence[Completion]:
-        """Advance every running request by one iteration; the requests that finished in it."""
+        """Advance every running request by one iteration; the requests that finished in it.
+
+        Raises `EngineDied`, also of an engine that hung. Of a dead engine, only `in_flight`,
+        `metrics`, `encode` and `close` may be called, and they raise nothing.
+        """
         ...
 
     def in_flight(self) -> Mapping[str, tuple[int, ...]]:

@@ -45,7 +45,9 @@ class Session:
 
     @property
     def bill(self) -> SessionBill:
-        return SessionBill(self.worker_id, self.node, self.price, self.buckets, self.state)
+        return SessionBill(
+            self.worker_id, self.node, self.price, self.buckets, self.state, self.decoded
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.checkpoint import Attempt, Checkpoint
 from pipeline.core.manifest import FOOTER_KEY
+from pipeline.core.poison import strike_from_json
 from pipeline.core.rows import FinishedRow
 
 _ACCOUNT_KEY = b"spotmill.checkpoint"
@@ -43,6 +44,7 @@ class ParquetFormat:
             "seq": checkpoint.seq,
             "nonce": checkpoint.nonce,
             "attempt": checkpoint.attempt.to_json(),
+            "strikes": [asdict(strike) for strike in checkpoint.strikes],
         }
         table = pa.Table.from_pylist(rows, schema=_SCHEMA).replace_schema_metadata(
             {_ACCOUNT_KEY: json.dumps(account)}
@@ -70,6 +72,7 @@ class ParquetFormat:
             finished=tuple(finished),
             in_flight=in_flight,
             attempt=Attempt.from_json(account["attempt"]),
+            strikes=tuple(strike_from_json(strike) for strike in account["strikes"]),
         )
 
     def manifest_of_part(self, body: bytes) -> bytes | None:

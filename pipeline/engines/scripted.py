@@ -3,15 +3,19 @@ interrupted. For simulation and for tests of everything around the engine."""
 
 from __future__ import annotations
 
+import os
+import signal
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.core.errors import RowRejected
+from pipeline.core.errors import EngineDied, RowRejected
 from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
 from pipeline.engines.counter import counter_in
 
 _VOCABULARY = 50_000
+REJECTED, DEADLY, HANGING = "[[reject]]", "[[die]]", "[[hang]]"
+"""A prompt that contains one of these is refused, or kills or stops the engine at its next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,13 @@ class ScriptedSettings:
     max_model_len: int = 2048
     tokens: int = 40
     step_seconds: float = 0.0
+    hang_seconds: float = 300.0
     counter: str = ""
+
+
+def kill_this_process() -> None:
+    """As a segmentation fault of an engine inside this process would."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -38,11 +48,24 @@ class _Running:
 class ScriptedEngine:
     """Implements `Engine`; a token is a function of the prompt and its position alone."""
 
-    def __init__(self, settings: ScriptedSettings, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        settings: ScriptedSettings,
+        sleep: Callable[[float], None],
+        own_process: bool = True,
+        crash: Callable[[], None] = kill_this_process,
+    ) -> None:
         self._settings = settings
         self._sleep = sleep
+        self._own_process = own_process
+        self._crash = crash
         self._running: dict[str, _Running] = {}
         self._count = counter_in(settings.counter)
+        self._dead = False
+
+    @property
+    def own_process(self) -> bool:
+        return self._own_process
 
     @property
     def window(self) -> int:
@@ -61,7 +84,10 @@ class ScriptedEngine:
         return tuple(text.encode("utf-8", "surrogatepass"))
 
     def submit(self, request: Request) -> None:
+        self._refuse_when_dead()
         length = len(request.prompt_token_ids)
+        if _says(request, REJECTED):
+            raise RowRejected("the prompt asks to be refused")
         if length >= self._settings.max_model_len:
             raise RowRejected(
                 f"the prompt has {length} tokens, the window is {self._settings.max_model_len}"
@@ -70,7 +96,9 @@ class ScriptedEngine:
         self._running[request.id] = _Running(request, answer, reason, list(request.saved))
 
     def step(self) -> Sequence[Completion]:
+        self._refuse_when_dead()
         self._sleep(self._settings.step_seconds)
+        self._die_if_told_to()
         # Before they exist, so that nobody can have saved a token that was not counted.
         self._count(len(self._running))
         done: list[Completion] = []
@@ -92,7 +120,30 @@ class ScriptedEngine:
         return EngineMetrics()
 
     def close(self) -> None:
+        self._dead = True
         self._running.clear()
+
+    def _refuse_when_dead(self) -> None:
+        if self._dead:
+            raise EngineDied("the engine died", why="it is dead already")
+
+    def _die_if_told_to(self) -> None:
+        requests = [running.request for running in self._running.values()]
+        if any(_says(request, HANGING) for request in requests):
+            self._sleep(self._settings.hang_seconds)
+            self._die(f"no token for {self._settings.hang_seconds:g} s")
+        if any(_says(request, DEADLY) for request in requests):
+            self._die("a prompt asked it to")
+
+    def _die(self, words: str) -> None:
+        if not self._own_process:
+            self._crash()
+        self._dead = True
+        raise EngineDied("the engine died", why=words)
+
+
+def _says(request: Request, mark: str) -> bool:
+    return mark.encode() in bytes(token % 256 for token in request.prompt_token_ids)
 
 
 def _answer(request: Request, settings: ScriptedSettings) -> tuple[tuple[int, ...], str]:

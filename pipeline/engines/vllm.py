@@ -94,6 +94,10 @@ class VllmEngine:
 
         return f"vllm {vllm.__version__}"
 
+    @property
+    def own_process(self) -> bool:
+        return False
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         try:
             if isinstance(prompt, ChatPrompt):

@@ -45,6 +45,15 @@ class InlineExecutor(Executor):
         return future
 
 
+class OverAtOnce:
+    """An event that is set before anybody waits: what `InlineExecutor` repeats, never begins."""
+
+    def set(self) -> None: ...
+
+    def wait(self, timeout: float) -> bool:
+        return True
+
+
 @dataclass(slots=True)
 class NoticeAt:
     """Implements `InterruptionNotice`: the machine goes at the `ask`-th question; None is never."""

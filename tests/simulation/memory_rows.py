@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.core.checkpoint import Attempt, Checkpoint
 from pipeline.core.errors import RowRejected
+from pipeline.core.poison import strike_from_json
 from pipeline.core.rows import FinishedRow, Prompt, Sampling, TextPrompt
 from pipeline.core.shards import Shard
 
@@ -85,6 +86,7 @@ class JsonFormat:
             "finished": [asdict(row) for row in checkpoint.finished],
             "in_flight": list(checkpoint.in_flight.items()),
             "attempt": checkpoint.attempt.to_json(),
+            "strikes": [asdict(strike) for strike in checkpoint.strikes],
         }
         return json.dumps(document).encode()
 
@@ -98,6 +100,7 @@ class JsonFormat:
             finished=tuple(FinishedRow(**row) for row in document["finished"]),
             in_flight={row: tuple(tokens) for row, tokens in document["in_flight"]},
             attempt=Attempt.from_json(document["attempt"]),
+            strikes=tuple(strike_from_json(strike) for strike in document["strikes"]),
         )
 
     def manifest_of_part(self, body: bytes) -> bytes | None:

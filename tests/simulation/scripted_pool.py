@@ -122,11 +122,13 @@ class ScriptedWorker:
             self._beat("load")
         elif self.session.state != "load":
             self._work(self._house.clock.now())
-        elif self.age >= life.boot_seconds + life.load_seconds:
-            if life.error_kind is None:
-                self._beat("work")
-            else:
-                self._end("failed")
+        elif self.age < life.boot_seconds + life.load_seconds:
+            if self._house.clock.now() >= self._beat_at:
+                self._beat("load")
+        elif life.error_kind is None:
+            self._beat("work")
+        else:
+            self._end("failed")
 
     def drain(self) -> None:
         if not self.gone:

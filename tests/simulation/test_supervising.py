@@ -168,16 +168,21 @@ def test_kills_for_ever_with_a_row_in_between_never_end_the_run(workers: int) ->
 
 @workers_wanted
 @pytest.mark.parametrize(
-    "life",
-    [KILLED_IN_BOOT, Life(row_seconds=3.0, last_rows=0), Life(error_kind="EngineDied")],
+    ("life", "at_a_place"),
+    [
+        (KILLED_IN_BOOT, 10),
+        (Life(row_seconds=3.0, last_rows=0), 10),
+        (Life(error_kind="EngineDied"), 3),
+    ],
     ids=["booting", "at work", "engine died"],
 )
-def test_kills_without_a_row_end_the_run_at_three_a_place(life: Life, workers: int) -> None:
+def test_ends_without_a_row_end_the_run(life: Life, at_a_place: int, workers: int) -> None:
+    """Sooner if they tell what is wrong than if they may have been preempted."""
     pool = ScriptedPool(House({0: 9, 1: 9, 2: 9}), forever=life)
     with pytest.raises(WorkersFailed, match="without finishing a row"):
         supervise(pool, workers=workers)
     ended = len(pool.workers) - pool.running()
-    assert 3 * workers <= ended < 4 * workers
+    assert at_a_place * workers <= ended < (at_a_place + 1) * workers
 
 
 def test_rows_finished_in_between_start_the_count_anew() -> None:
@@ -199,13 +204,13 @@ def test_orphans_that_live_leave_nothing_to_start() -> None:
     assert pool.started_at == []
 
 
-def test_an_orphan_that_only_loads_gets_one_companion_and_not_one_after_another() -> None:
+def test_an_orphan_that_only_loads_is_waited_for_since_it_beats() -> None:
     house = House({0: 5})
     Orphans(house).start(Life(load_seconds=600.0))
     house.clock.sleep(8)
     pool = ScriptedPool(house)
     supervise(pool)
-    assert len(pool.started_at) == 1
+    assert pool.started_at == []
 
 
 def test_one_orphan_of_two_wanted_is_joined_by_one() -> None:
@@ -240,12 +245,27 @@ def test_orphans_that_died_before_are_replaced_before_their_leases_run_out() -> 
 # Errors that every worker would meet.
 
 
-@pytest.mark.parametrize("kind", sorted(FATAL_ERRORS))
+@pytest.mark.parametrize("kind", [*sorted(FATAL_ERRORS), "EngineFailed"])
 def test_an_error_that_all_would_meet_stops_the_run_at_once(kind: str) -> None:
     pool = ScriptedPool(House({0: 9}), (Life(error_kind=kind),))
     with pytest.raises(WorkersFailed, match=f"said of {kind}"):
         supervise(pool)
     assert len(pool.started_at) == 1
+
+
+@pytest.mark.parametrize("boot_seconds", [0.5, 9.0])
+def test_an_engine_that_starts_on_other_nodes_costs_a_replacement(boot_seconds: float) -> None:
+    bad_node = Life(boot_seconds=boot_seconds, load_seconds=0.5, error_kind="EngineFailed")
+    pool = ScriptedPool(House({0: 9, 1: 9}), (WELL, bad_node))
+    supervise(pool, workers=2)
+    assert len(pool.started_at) > 2
+
+
+def test_an_engine_that_starts_on_no_node_stops_the_run_at_the_second() -> None:
+    pool = ScriptedPool(House({0: 9, 1: 9, 2: 9}), forever=Life(error_kind="EngineFailed"))
+    with pytest.raises(WorkersFailed, match="said of EngineFailed"):
+        supervise(pool, workers=3)
+    assert len(pool.started_at) <= 5
 
 
 @pytest.mark.parametrize("kind", ["EngineDied", "StoreUnavailable", "ValueError"])

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.claims import Claimer
-from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.core.errors import EngineDied, EngineFailed, Interrupted, SpotmillError
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.ports import InterruptionNotice, ObjectStore
-from pipeline.core.rows import FinishedRow, Sampling
+from pipeline.core.rows import Completion, FinishedRow, Sampling
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
@@ -23,7 +23,7 @@ from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
 from pipeline.worker import Worker, WorkerReport
 from pipeline.worker_settings import WorkerSettings
-from tests.simulation.fakes import InlineExecutor, NoticeAt, VirtualClock
+from tests.simulation.fakes import InlineExecutor, NoticeAt, OverAtOnce, VirtualClock
 from tests.simulation.memory_rows import JsonFormat, MemorySource, Row, rows_of_part
 from tests.simulation.watched import Interference, Killed, WatchedStore, undisturbed
 
@@ -72,7 +72,11 @@ class World:
     price: NodePrice = NodePrice(Decimal("1.29"), "made up", Decimal("3.9"))
     clock: VirtualClock = field(default_factory=VirtualClock)
     memory: MemoryStore = field(default_factory=MemoryStore)
+    own_process: bool = False
+    node_is_bad: bool = False
+    load_error: str | None = None
     started: int = 0
+    engines: int = 0
     calls: int = 0
 
     @property
@@ -84,8 +88,12 @@ class World:
         return self.source.plan()
 
     @property
+    def format(self) -> JsonFormat:
+        return JsonFormat()
+
+    @property
     def ledger(self) -> Ledger:
-        return Ledger(self.memory, RUN, JsonFormat())
+        return Ledger(self.memory, RUN, self.format)
 
     @property
     def provenance(self) -> Provenance:
@@ -119,7 +127,7 @@ class World:
             self._load_engine,
             self.clock,
             notice or NoticeAt(),
-            Errands(InlineExecutor()),
+            Errands(InlineExecutor(), new_event=OverAtOnce),
             boot_seconds=0.5,
         )
         try:
@@ -129,12 +137,16 @@ class World:
         finally:
             self.calls = watched.calls
 
-    def _load_engine(self) -> ScriptedEngine:
+    def _load_engine(self, own_process: bool) -> ScriptedEngine:
         self.clock.sleep(self.pace.load_seconds)
+        self.engines += 1
+        if self.load_error is not None:
+            raise EngineFailed("the engine could not start", why=self.load_error)
         settings = ScriptedSettings(
             window=self.pace.window, tokens=12, step_seconds=self.pace.step_seconds
         )
-        return ScriptedEngine(settings, self.clock.sleep)
+        kind = BrokenEngine if self.node_is_bad else ScriptedEngine
+        return kind(settings, self.clock.sleep, own_process or self.own_process, _crash)
 
     def resume(self, workers: int = 4) -> None:
         """Successors, one after the other and undisturbed, until everything is published."""
@@ -172,6 +184,17 @@ class World:
         assert manifest["tokens"]["output"] == tokens_in(answers)
         owed = [row for row in manifest["unallocated"] if min(row["seconds"].values()) < 0]
         assert owed == [], "a worker's seconds are charged twice"
+
+
+class BrokenEngine(ScriptedEngine):
+    """On a node that lets engines start, and nothing more."""
+
+    def step(self) -> Sequence[Completion]:
+        raise EngineDied("the engine died", why="an illegal memory access")
+
+
+def _crash() -> None:
+    raise Killed("the engine took its worker along")
 
 
 def tokens_in(answers: Mapping[int, Sequence[FinishedRow]]) -> int:

@@ -82,7 +82,8 @@ def test_one_failing_continuation_leaves_the_others_to_be_collected(
 
     errands.send(lambda: 1, fail, never)
     errands.send(lambda: 2, results.append, never)
+    errands.wait(10.0)
     with pytest.raises(StoreUnavailable):
-        errands.finish(10.0)
+        errands.collect()
     errands.finish(10.0)
     assert results == [2]

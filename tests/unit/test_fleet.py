@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pipeline.core.fleet import (
     BOOT_SECONDS,
-    LOAD_SECONDS,
     counts_as_live,
     gives_up,
     workers_to_start,
@@ -48,15 +47,6 @@ def test_a_worker_without_a_session_is_counted_on_until_it_should_have_booted(
 
 def test_nobody_counts_on_a_stranger_that_has_no_session() -> None:
     assert not live(None, asked_for=None)
-
-
-@bounded
-@given(seconds)
-def test_a_loading_model_is_waited_for_though_no_beat_comes(still_for: float) -> None:
-    loading = replace(WORKING, state="load")
-    assert live(loading, still_for=still_for) == (still_for < LOAD_SECONDS)
-    # Of a stranger nobody can tell whether it died while loading: no half-hour is spent on it.
-    assert live(loading, asked_for=None, still_for=still_for) == (still_for < LEASE_SECONDS / 2)
 
 
 @bounded
@@ -137,9 +127,15 @@ def test_examples(unclaimed: int, holders: int, live: int, wanted: int, expected
 
 @pytest.mark.parametrize("wanted", [1, 2, 8])
 def test_a_run_gives_up_when_each_place_has_failed_three_times(wanted: int) -> None:
-    assert not gives_up(failures_without_progress=3 * wanted - 1, wanted=wanted)
-    assert gives_up(failures_without_progress=3 * wanted, wanted=wanted)
+    assert not gives_up(failed=3 * wanted - 1, vanished=0, wanted=wanted)
+    assert gives_up(failed=3 * wanted, vanished=0, wanted=wanted)
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 8])
+def test_a_run_bears_more_of_what_may_be_preemptions(wanted: int) -> None:
+    assert not gives_up(failed=2, vanished=10 * wanted - 3, wanted=wanted)
+    assert gives_up(failed=2, vanished=10 * wanted - 2, wanted=wanted)
 
 
 def test_a_run_that_wants_nobody_does_not_give_up_for_nothing() -> None:
-    assert not gives_up(failures_without_progress=0, wanted=0)
+    assert not gives_up(failed=0, vanished=0, wanted=0)

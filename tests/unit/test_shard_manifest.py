@@ -34,6 +34,7 @@ FIELDS = {
     "model": None,
     "tokens": {"input", "cached_input", "output", "draft_proposed", "draft_accepted", "wasted"},
     "attempts": None,
+    "quarantined": None,  # beyond the design: the evidence against rows that killed the engine
     "cost": {
         "currency",
         "total",

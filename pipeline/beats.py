@@ -1,0 +1,144 @@
+"""A worker's session, beaten to the store: that it lives, what it holds, what it has cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+
+from pipeline.core.ports import Clock
+from pipeline.core.session import Session, State
+from pipeline.errands import Errands
+from pipeline.feed import Feed
+from pipeline.ledger import Ledger
+from pipeline.patience import Patience
+from pipeline.timesheet import Timesheet
+from pipeline.worker_settings import WorkerSettings
+
+log = logging.getLogger("spotmill.worker")
+
+_STUCK_SECONDS = 1_800.0
+"""A worker that is busy for longer without a word is not believed to come back: beating ends."""
+
+
+class Beats:
+    """One session's beats. `feed` is given as soon as there is one. One thread calls it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        ledger: Ledger,
+        errands: Errands,
+        clock: Clock,
+        sheet: Timesheet,
+        patience: Patience,
+    ) -> None:
+        self.feed: Feed | None = None
+        self._settings = settings
+        self._ledger = ledger
+        self._errands = errands
+        self._clock = clock
+        self._sheet = sheet
+        self._patience = patience
+        self._beating = False
+        self._beat_after = 0.0
+        self._own_beat_at = clock.now()
+        # Drawn from by two threads, and each number once.
+        self._numbers = count()
+        self._session = Session(
+            worker_id=settings.worker_id,
+            beat=next(self._numbers),
+            state="load",
+            started_at=clock.timestamp(),
+            beat_at=clock.timestamp(),
+            node=settings.node,
+            price=settings.price,
+            buckets=sheet.buckets,
+        )
+
+    def begin(self) -> None:
+        """The first beat: from now on this worker can be found dead."""
+        self._ledger.beat(self._session)
+
+    @contextmanager
+    def stood_in_for(self) -> Iterator[None]:
+        """While this lasts, beats come from beside this thread whenever it is late with its own:
+        it loads a model, or waits for an engine that hangs."""
+        with self._errands.repeated(self._stand_in, self._settings.beat_seconds / 2):
+            yield
+
+    def loading(self) -> None:
+        """This thread is going to be busy loading a model."""
+        self._session = self._next("load")
+        self._own_beat_at = self._clock.now()
+
+    def _stand_in(self) -> None:
+        silent = self._clock.now() - self._own_beat_at
+        if not 1.5 * self._settings.beat_seconds <= silent <= _STUCK_SECONDS:
+            return
+        session = replace(self._session, beat=next(self._numbers), beat_at=self._clock.timestamp())
+        if session.state == "load":
+            # Not through the sheet, which is the other thread's alone.
+            session = replace(session, buckets=session.buckets.plus("load", round(silent * 1e6)))
+        self._ledger.beat(session)
+
+    def beat_when_due(self) -> None:
+        """Say that this worker lives, and look whether what it holds is still its own."""
+        feed = self.feed
+        if feed is None or self._beating or self._clock.now() < self._beat_after:
+            return
+        self._beating = True
+        self._own_beat_at = self._clock.now()
+        self._beat_after = self._own_beat_at + self._settings.beat_seconds
+        session = self._session = self._next("work")
+        held = [shard.lease for shard in feed.held.values()]
+
+        def beat() -> set[int]:
+            self._ledger.beat(session)
+            newest = {lease.shard_id: self._ledger.latest_epoch(lease.shard_id) for lease in held}
+            return {lease.shard_id for lease in held if newest[lease.shard_id] > lease.epoch}
+
+        def beaten(lost: set[int]) -> None:
+            self._beating = False
+            self._patience.answered()
+            for shard in [feed.held[s] for s in lost if s in feed.held]:
+                log.warning("shard %05d has a newer owner: dropped", shard.shard.id)
+                feed.drop(shard)
+
+        def failed(problem: Exception) -> None:
+            self._beating = False
+            self._patience.bear(problem)
+
+        self._errands.send(beat, beaten, failed)
+
+    def end(self, state: State, problem: Exception | None, seconds: float) -> None:
+        """The last beat, which lets all leases go; given up after `seconds`."""
+        session = self._next(state, problem)
+
+        def done(_: None) -> None:
+            pass
+
+        def failed(failure: Exception) -> None:
+            log.warning("last beat not saved, its leases have to run out: %s", failure)
+
+        self._errands.send(lambda: self._ledger.beat(session), done, failed)
+        self._errands.finish(seconds)
+
+    def _next(self, state: State, problem: Exception | None = None) -> Session:
+        feed = self.feed
+        decoded = feed.settle()[0] if feed else {}
+        held = feed.held if feed else {}
+        return replace(
+            self._session,
+            beat=next(self._numbers),
+            state=state,
+            beat_at=self._clock.timestamp(),
+            buckets=self._sheet.buckets,
+            shards={s: shard.account(decoded[s]) for s, shard in held.items()},
+            rows=feed.rows if feed else 0,
+            decoded=self._sheet.decoded,
+            error=None if problem is None else str(problem) or repr(problem),
+            error_kind=None if problem is None else type(problem).__name__,
+        )

@@ -1,0 +1,92 @@
+"""The engines of one worker session: started, lost, proved and replaced (decision 011)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pipeline.beats import Beats
+from pipeline.core.errors import EngineDied, EngineFailed
+from pipeline.core.ports import Clock, Engine
+from pipeline.core.rows import Request, Sampling, TextPrompt
+from pipeline.feed import Feed
+from pipeline.timesheet import Timesheet
+
+log = logging.getLogger("spotmill.worker")
+
+_DEATHS_IN_A_ROW = 12
+"""Halving a window of 256 takes ten deaths; more without a finished row is no row's fault."""
+
+
+class EngineLife:
+    """Loads the engine that a worker has now. One thread calls it."""
+
+    def __init__(
+        self, load_engine: Callable[[bool], Engine], beats: Beats, clock: Clock, sheet: Timesheet
+    ) -> None:
+        self._load_engine = load_engine
+        self._beats = beats
+        self._clock = clock
+        self._sheet = sheet
+        self._engine: Engine | None = None
+        self._deaths = 0
+        self._rows_at_death = -1
+
+    def start(self) -> Engine:
+        """The session's first engine. Raises `EngineFailed`."""
+        return self._load(own_process=False)
+
+    def isolate(self, feed: Feed) -> None:
+        """Go on in an engine whose death this process would survive."""
+        if self._engine is None or self._engine.own_process:
+            return
+        log.warning("workers of a shard in hand vanish: its engine gets its own process")
+        feed.leave_engine()
+        self.replace(feed)
+
+    def bury(self, feed: Feed, death: EngineDied) -> None:
+        """Take back and suspect what the dead engine had. Raises when that happens too often."""
+        self._deaths = 1 if feed.rows != self._rows_at_death else self._deaths + 1
+        self._rows_at_death = feed.rows
+        log.error("with %d rows in it, %s", feed.running, death)
+        feed.lose_engine(death.why or death.what)
+        if self._deaths > _DEATHS_IN_A_ROW:
+            raise EngineDied(
+                f"the engine died {self._deaths} times, and not one row was finished in between",
+                why=death.why or death.what,
+                hint="see the worker's log; another worker goes on with the suspects",
+            ) from death
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+    def replace(self, feed: Feed) -> None:
+        """Start another engine and see it work. Raises `EngineDied` when this node gives none."""
+        self.close()
+        try:
+            engine = self._load(own_process=True)
+        except EngineFailed as problem:
+            raise EngineDied(
+                "the engine could not be started again",
+                why=problem.why or problem.what,
+                hint="the node may have gone bad; workers on other nodes go on",
+            ) from problem
+        feed.take_engine(engine)
+        _prove(engine)
+
+    def _load(self, own_process: bool) -> Engine:
+        self._beats.loading()
+        engine = self._load_engine(own_process)
+        self._sheet.pass_to(self._clock.now(), "load")
+        self._engine = engine
+        return engine
+
+
+def _prove(engine: Engine) -> None:
+    """One token from a harmless prompt: what dies after this, dies of the rows. `EngineDied` if
+    not."""
+    prompt = engine.encode(TextPrompt("Hello"))
+    engine.submit(Request("control", prompt, Sampling(max_tokens=1)))
+    while not engine.step():
+        pass

@@ -1,0 +1,171 @@
+"""What holds at the end of every night, whatever happened in it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from pipeline.core.errors import EngineDied, RowRejected
+from pipeline.core.layout import session_key
+from pipeline.core.rows import FinishedRow, Request
+from pipeline.core.session import Session
+from pipeline.engines.scripted import ScriptedEngine
+from pipeline.verify import problems
+from tests.simulation.memory_rows import Row, rows_of_part
+from tests.simulation.night import Night
+from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
+
+QUARANTINED = "quarantined"
+_CALLS_OF_A_RECORD = 4
+
+
+def broken(universe: Universe) -> Iterator[str]:
+    """Every invariant that does not hold, in a sentence; nothing for a good night."""
+    yield from _ended(universe)
+    manifest = universe.ledger.run_manifest()
+    if manifest is None:
+        yield "the run is not finished"
+        return
+    if any(other != manifest for other in universe.manifests):
+        yield "two supervisors were told of different manifests"
+    yield from problems(universe.ledger, universe.shards, universe.source)
+    yield from _rows(universe)
+    yield from _money(universe, manifest)
+    yield from _tokens(universe, manifest)
+
+
+def _ended(universe: Universe) -> Iterator[str]:
+    expected = ("WorkerReport", "Interrupted", "StoreUnavailable", "str")
+    for worker in universe.workers.values():
+        if type(worker.process.ending).__name__ not in expected:
+            yield f"{worker.process.name} ended with {worker.process.ending!r}"
+
+
+def _rows(universe: Universe) -> Iterator[str]:
+    for shard_id, rows in universe.night.rows.items():
+        part = universe.ledger.part(shard_id)
+        if part is None:
+            continue
+        for number, (row, found) in enumerate(zip(rows, rows_of_part(part), strict=True)):
+            expected = answer(number, row)
+            if expected.error == QUARANTINED and (found.error or "").startswith(QUARANTINED):
+                continue
+            if found != expected:
+                yield f"shard {shard_id}: {found}, in an undisturbed run {expected}"
+
+
+def answer(number: int, row: Row) -> FinishedRow:
+    """What a row's answer is, by the engine alone: no worker, no store, no interruption."""
+    engine = ScriptedEngine(ENGINE, lambda _: None)
+    if not row.prompt:
+        return FinishedRow(number, error="the prompt is empty")
+    tokens = tuple(row.prompt.encode())
+    try:
+        engine.submit(Request("0", tokens, row.sampling))
+        done = None
+        while done is None:
+            done = next(iter(engine.step()), None)
+    except RowRejected as problem:
+        return FinishedRow(number, error=str(problem))
+    except EngineDied:
+        return FinishedRow(number, error=QUARANTINED)
+    return FinishedRow(
+        number,
+        completion=done.text,
+        finish_reason=done.finish_reason,
+        prompt_tokens=len(tokens),
+        completion_tokens=len(done.token_ids),
+    )
+
+
+def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
+    cost, workers = manifest["cost"], manifest["workers"]
+    total = Decimal(cost["total"])
+    if Decimal(cost["allocated"]) + Decimal(cost["unallocated"]) != total:
+        yield f"{cost['allocated']} allocated + {cost['unallocated']} unallocated is not {total}"
+    if sum(Decimal(worker["cost"]) for worker in workers) != total:
+        yield "the workers' bills do not sum to the total"
+    for row in (*workers, *manifest["unallocated"]):
+        if min(row["seconds"].values()) < 0:
+            yield f"{row['worker_id']}: negative seconds {row['seconds']}"
+    billed = {worker["worker_id"]: worker for worker in workers}
+    closing_since = universe.closing_since[manifest["started_at"]]
+    for worker_id, session in universe.ledger.sessions().items():
+        worker = universe.workers[worker_id]
+        lived = round((worker.process.second_of(session.beat_at) - worker.process.born_at) * 1e6)
+        billed_all = session.buckets.total == lived
+        # Another thread beats for one that is late, without its latest seconds.
+        if session.buckets.total > lived or (session.over and not billed_all):
+            yield f"{worker_id}: billed {session.buckets.total} of {lived} microseconds"
+        in_time = universe.bucket.put_at[session_key(RUN, worker_id)] < closing_since
+        if session.over and in_time:
+            if worker_id not in billed:
+                yield f"{worker_id}: its bill is not in the run's"
+            elif Decimal(billed[worker_id]["cost"]) != session.bill.usd:
+                yield f"{worker_id}: its bill is not the run's"
+
+
+def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
+    night, sessions = universe.night, universe.ledger.sessions()
+    published, wasted = manifest["tokens"]["output"], manifest["tokens"]["wasted"]
+    decoded = sum(worker.tally.decoded for worker in universe.workers.values())
+    if published + wasted > decoded:
+        yield f"{published} tokens published and {wasted} wasted, but only {decoded} decoded"
+    closing_since = universe.closing_since[manifest["started_at"]]
+    if all(worker.process.was_over_by(closing_since) for worker in universe.workers.values()):
+        recorded = _recorded(universe, sessions)
+        if published + wasted != recorded:
+            yield f"{published} tokens published and {wasted} wasted, but {recorded} recorded"
+    for worker_id, worker in universe.workers.items():
+        if worker_id in sessions:
+            yield from _session_tokens(night, worker, sessions[worker_id])
+    yield from _tokens_twice(universe, decoded - published)
+
+
+def _recorded(universe: Universe, sessions: Mapping[str, Session]) -> int:
+    """Tokens that anything durable tells of: a session's last beat, or checkpoints after it."""
+    in_shards: Counter[str] = Counter()
+    for shard_id in universe.night.rows:
+        part = universe.ledger.part(shard_id)
+        shard = None if part is None else universe.ledger.manifest_of_part(part)
+        for attempt in shard["attempts"] if shard else ():
+            tokens = attempt["tokens"]
+            in_shards[attempt["worker_id"]] += tokens["output"] + tokens["wasted"]
+    return sum(max(session.decoded, in_shards[name]) for name, session in sessions.items())
+
+
+def _session_tokens(night: Night, worker: WorkerProcess, session: Session) -> Iterator[str]:
+    name, tally = worker.process.name, worker.tally
+    if session.over and session.decoded != tally.decoded:
+        yield f"{name}: decoded {tally.decoded} tokens, says {session.decoded}"
+    at_beat = tally.by(worker.process.second_of(session.beat_at))
+    if session.decoded > at_beat or not tally.was(session.decoded):
+        yield f"{name}: had decoded {at_beat} tokens at its last beat, says {session.decoded}"
+    unrecorded = tally.decoded - session.decoded
+    if night.kind == "kills" and unrecorded > most_lost(night, night.pace.lease_seconds / 4):
+        yield f"{name}: {unrecorded} tokens are in no beat"
+
+
+def _tokens_twice(universe: Universe, twice: int) -> Iterator[str]:
+    night = universe.night
+    if not night.exact:
+        return
+    if night.kind == "notices" and twice:
+        yield f"{twice} tokens decoded twice, though every notice left enough time"
+    if night.kind == "kills":
+        killed = sum(worker.process.ending == "killed" for worker in universe.workers.values())
+        if twice > killed * most_lost(night, night.pace.chunk_seconds):
+            yield f"{twice} tokens decoded twice after {killed} kills"
+
+
+def most_lost(night: Night, every_seconds: float) -> int:
+    """Tokens decoded between two records, made every so many seconds, and until they are stored.
+
+    A record is due only between two steps, and may wait for the last one and for a few calls.
+    """
+    pace = night.pace
+    seconds = every_seconds + 2 * pace.step_seconds + _CALLS_OF_A_RECORD * 2 * night.weather.latency
+    return pace.window * (math.ceil(seconds / pace.step_seconds) + 1)

@@ -1,0 +1,92 @@
+"""A pool that starts virtual processes, and hears of their deaths soon, late or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from pipeline.core.errors import Interrupted, PoolUnavailable
+from pipeline.core.fleet import WorkerEnd
+from pipeline.core.notice import Notice
+from pipeline.worker import WorkerReport
+from tests.simulation.process import Process
+
+_DRAIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """A pool learns of a death within `seconds`, but of the share `deaf` of them never.
+
+    The share `away` of its calls fail until second `clears_at`, a start perhaps after it was made.
+    """
+
+    seconds: float = 1.0
+    deaf: float = 0.0
+    away: float = 0.0
+    clears_at: float = 0.0
+
+
+@dataclass(slots=True)
+class SimPool:
+    """Implements `WorkerPool` for the supervisor `process`, whose death its workers outlive."""
+
+    process: Process
+    launch: Callable[[str], Process]
+    hearing: Hearing
+    dice: Random
+    _live: dict[str, tuple[Process, float]] = field(default_factory=dict)
+
+    def start(self, worker_id: str) -> str:
+        away = self._away()
+        if away and self.dice.random() < 0.5:
+            raise PoolUnavailable("injected: start refused")
+        worker = self.launch(worker_id)
+        delay = self.dice.random() * self.hearing.seconds
+        if self.dice.random() < self.hearing.deaf:
+            delay = float("inf")
+        self._live[worker_id] = (worker, delay)
+        self.process.sleep(self.dice.random())
+        if away:
+            raise PoolUnavailable("injected: answer to start lost")
+        return worker.name
+
+    def ended(self) -> Mapping[str, WorkerEnd]:
+        if self._away():
+            raise PoolUnavailable("injected: ended refused")
+        now = self.process.scheduler.now
+        ends = {
+            worker_id: _in_words(worker.ending)
+            for worker_id, (worker, delay) in self._live.items()
+            if worker.over_at is not None and worker.over_at + delay <= now
+        }
+        for worker_id in ends:
+            del self._live[worker_id]
+        return ends
+
+    def running(self) -> int:
+        return len(self._live)
+
+    def stop(self) -> None:
+        scheduler = self.process.scheduler
+        workers = [worker for worker, _ in self._live.values()]
+        for worker in workers:
+            worker.tell(Notice("stop", "asked to stop", _DRAIN_SECONDS))
+        deadline = scheduler.now + _DRAIN_SECONDS
+        while any(worker.over_at is None for worker in workers) and scheduler.now < deadline:
+            self.process.sleep(1.0)
+        for worker in workers:
+            scheduler.at(scheduler.now, worker.kill)
+        self.process.sleep(0.0)
+
+    def _away(self) -> bool:
+        if not self.hearing.away or self.process.scheduler.now >= self.hearing.clears_at:
+            return False
+        return self.dice.random() < self.hearing.away
+
+
+def _in_words(ending: object) -> WorkerEnd:
+    if isinstance(ending, WorkerReport | Interrupted):
+        return WorkerEnd()
+    return WorkerEnd("killed by SIGKILL" if ending == "killed" else "exit code 1")

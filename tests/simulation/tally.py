@@ -1,0 +1,88 @@
+"""What an engine truly decoded, counted beside the books and kept when its worker dies."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.core.ports import Engine
+from pipeline.core.rows import Completion, EngineMetrics, Prompt, Request
+from tests.simulation.process import Process
+
+
+@dataclass(slots=True)
+class Tally:
+    """Tokens decoded by all engines of one worker, and when."""
+
+    decoded: int = 0
+    _seconds: list[float] = field(default_factory=list)
+    _totals: list[int] = field(default_factory=list)
+
+    def add(self, tokens: int, now: float) -> None:
+        self.decoded += tokens
+        self._seconds.append(now)
+        self._totals.append(self.decoded)
+
+    def by(self, second: float) -> int:
+        """Tokens decoded until then."""
+        steps = bisect_right(self._seconds, second)
+        return self._totals[steps - 1] if steps else 0
+
+    def was(self, total: int) -> bool:
+        """Whether this was the number of tokens at any time."""
+        return total == 0 or total in self._totals
+
+
+class CountedEngine:
+    """Implements `Engine`: `inner`, every running request counted at every step.
+
+    Control prompts are nobody's rows, and in no book.
+    """
+
+    def __init__(self, inner: Engine, tally: Tally, process: Process) -> None:
+        self._inner = inner
+        self._tally = tally
+        self._process = process
+        self._running: set[str] = set()
+
+    @property
+    def window(self) -> int:
+        return self._inner.window
+
+    @property
+    def own_process(self) -> bool:
+        return self._inner.own_process
+
+    @property
+    def version(self) -> str:
+        return self._inner.version
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        return self._inner.encode(prompt)
+
+    def submit(self, request: Request) -> None:
+        self._inner.submit(request)
+        assert request.id not in self._running, f"{request.id} is in the engine twice"
+        if request.id != "control":
+            self._running.add(request.id)
+
+    def step(self) -> Sequence[Completion]:
+        completions = self._inner.step()
+        self._tally.add(len(self._running), self._process.scheduler.now)
+        self._running.difference_update(done.request_id for done in completions)
+        return completions
+
+    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+        return self._inner.in_flight()
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        names = list(request_ids)
+        self._running.difference_update(names)
+        self._inner.abort(names)
+
+    def metrics(self) -> EngineMetrics:
+        return self._inner.metrics()
+
+    def close(self) -> None:
+        self._inner.close()

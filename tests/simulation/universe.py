@@ -1,0 +1,237 @@
+"""A night that comes to pass: real workers and supervisors, at once, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from tenacity import RetryCallState
+from tenacity.stop import stop_after_attempt
+
+from pipeline.claims import Claimer
+from pipeline.core.errors import PoolUnavailable, SpotmillError, StoreUnavailable, WorkersFailed
+from pipeline.core.manifest import Provenance
+from pipeline.core.money import Node, NodePrice
+from pipeline.core.ports import Engine, ObjectStore
+from pipeline.core.shards import Shard
+from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.errands import Errands
+from pipeline.ledger import Ledger
+from pipeline.run import finish
+from pipeline.stores.retry import RetryingStore, RetryPolicy
+from pipeline.supervisor import FleetSettings, Supervisor
+from pipeline.worker import Worker
+from pipeline.worker_settings import WorkerSettings
+from tests.simulation.memory_rows import JsonFormat, MemorySource
+from tests.simulation.night import Event, Night
+from tests.simulation.process import Process, SimEvent, Threads
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.sim_pool import SimPool
+from tests.simulation.sim_store import Bucket, SimStore, Trace
+from tests.simulation.tally import CountedEngine, Tally
+
+RUN = "night"
+ENGINE = ScriptedSettings(max_model_len=64, tokens=12)
+PROVENANCE = Provenance(RUN, "sha256:0", {"id": "scripted"}, {"Project": "test"})
+PRICES = (
+    NodePrice(Decimal("1.29"), "made up", Decimal("3.9")),
+    NodePrice(Decimal("0.333333"), "made up", Decimal("3.9")),
+)
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    process: Process
+    tally: Tally
+
+
+@dataclass(slots=True)
+class Universe:
+    """`run` may be called once; what is left then is for `invariants` to judge."""
+
+    night: Night
+    trace: Trace | None = None
+    dice: Random = field(init=False)
+    scheduler: Scheduler = field(init=False)
+    bucket: Bucket = field(init=False)
+    source: MemorySource = field(init=False)
+    shards: Sequence[Shard] = field(init=False)
+    workers: dict[str, WorkerProcess] = field(default_factory=dict)
+    supervisors: list[Process] = field(default_factory=list)
+    manifests: list[dict[str, Any]] = field(default_factory=list)
+    closing_since: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dice = Random(~self.night.seed)
+        self.scheduler = Scheduler(self.dice)
+        self.bucket = Bucket(self.night.weather, self.dice, self.night.strikes, self.trace)
+        self.source = MemorySource(self.night.rows)
+        self.shards = self.source.plan()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The run as somebody sees it whose calls never fail."""
+        return Ledger(self.bucket.memory, RUN, JsonFormat())
+
+    def run(self) -> None:
+        """Raises `NeverEnds` when the run is not finished soon after the night has calmed down."""
+        for number in range(self.night.supervisors):
+            self.scheduler.at(number * 3.0, self._supervise)
+        for event in self.night.events:
+            self.scheduler.at(event.at, lambda event=event: self._happen(event))  # type: ignore[misc]
+        self.scheduler.run(until=self._deadline())
+
+    def abandon(self) -> None:
+        """End everything that still runs, as a night that failed leaves it."""
+        for process in (*self.supervisors, *(w.process for w in self.workers.values())):
+            process.kill()
+
+    def _deadline(self) -> float:
+        night, pace = self.night, self.night.pace
+        work = sum(12 * len(rows) for rows in night.rows.values()) * pace.step_seconds
+        slack = 600 + 4 * (pace.lease_seconds + pace.boot_seconds + pace.load_seconds) + 2 * work
+        # Nobody tells of a worker that dies before its first beat: it is counted on for so long.
+        deaf = 3_600 if night.hearing.deaf else 0
+        death = 2 * pace.lease_seconds + pace.boot_seconds + pace.load_seconds + pace.hang_seconds
+        return night.calm_from + slack + deaf + 20 * night.poison * death
+
+    # Supervisors.
+
+    def _supervise(self) -> None:
+        name = f"supervisor-{len(self.supervisors)}"
+        process = self._process(name)
+        self.supervisors.append(process)
+        process.begin(lambda: self._supervisor(process), self._resume)
+
+    def _resume(self) -> None:
+        """Somebody types `spotmill resume` when the last supervisor is gone."""
+        anybody = any(supervisor.over_at is None for supervisor in self.supervisors)
+        if not anybody and not self.manifests:
+            self.scheduler.at(self.scheduler.now + 4.0, self._supervise)
+
+    def _supervisor(self, process: Process) -> object:
+        night, pace = self.night, self.night.pace
+        ledger = Ledger(self._store(process), RUN, JsonFormat())
+        pool = SimPool(process, self._launch, night.hearing, self.dice)
+        fleet = FleetSettings(
+            pace.workers, pace.lease_seconds, pace.tick_seconds, pace.store_patience_seconds
+        )
+        shard_ids = [shard.id for shard in self.shards]
+        try:
+            Supervisor(ledger, shard_ids, pool, process, process, fleet, self._name_worker).run()
+            self.closing_since[began := process.timestamp()] = self.scheduler.now
+            manifest = finish(ledger, PROVENANCE, self.shards, began, process)
+        except (StoreUnavailable, PoolUnavailable, WorkersFailed) as problem:
+            return problem
+        self.manifests.append(manifest)
+        return manifest
+
+    # Workers.
+
+    def _name_worker(self) -> str:
+        return f"worker-{len(self.workers)}"
+
+    def _launch(self, worker_id: str) -> Process:
+        process = self._process(worker_id)
+        process.dies_at = self.night.dies_at.get(len(self.workers), -1)
+        self.workers[worker_id] = WorkerProcess(process, Tally())
+        process.begin(lambda: self._worker(process), lambda: None)
+        return process
+
+    def _worker(self, process: Process) -> object:
+        pace = self.night.pace
+        process.sleep(pace.boot_seconds)
+        settings = WorkerSettings(
+            worker_id=process.name,
+            output_uri="memory://answers/",
+            chunk_rows=pace.chunk_rows,
+            chunk_seconds=pace.chunk_seconds,
+            lease_seconds=pace.lease_seconds,
+            node=Node(instance_id=process.name),
+            price=PRICES[len(self.workers) % len(PRICES)],
+            store_patience_seconds=pace.store_patience_seconds,
+        )
+        ledger = Ledger(self._store(process), RUN, JsonFormat())
+        with Threads(process, pace.threads) as threads:
+            try:
+                return Worker(
+                    settings,
+                    lambda _: PROVENANCE,
+                    ledger,
+                    Claimer(
+                        self.shards, ledger, self.source, process, process.name, pace.lease_seconds
+                    ),
+                    self._engine_loader(process),
+                    process,
+                    process,
+                    Errands(threads, threads.wait_for, lambda: SimEvent(process)),
+                    boot_seconds=self.scheduler.now - process.born_at,
+                ).run()
+            except SpotmillError as problem:
+                return problem
+
+    def _engine_loader(self, process: Process) -> Callable[[bool], Engine]:
+        pace, tally = self.night.pace, self.workers[process.name].tally
+        settings = ScriptedSettings(
+            window=pace.window,
+            max_model_len=ENGINE.max_model_len,
+            tokens=ENGINE.tokens,
+            step_seconds=pace.step_seconds,
+            hang_seconds=pace.hang_seconds,
+        )
+
+        def load(own_process: bool) -> Engine:
+            process.sleep(pace.load_seconds)
+            apart = own_process or pace.own_process
+            engine = ScriptedEngine(settings, process.sleep, apart, self.scheduler.die)
+            return CountedEngine(engine, tally, process)
+
+        return load
+
+    def _process(self, name: str) -> Process:
+        return Process(
+            self.scheduler,
+            name,
+            origin=float(self.dice.randrange(100_000)),
+            skew=float(self.dice.randrange(-5_000, 5_000)),
+        )
+
+    def _store(self, process: Process) -> ObjectStore:
+        store = SimStore(self.bucket, process)
+        attempts = self.night.pace.retries
+        if not attempts:
+            return store
+
+        def wait(state: RetryCallState) -> float:
+            longest: float = 0.2 * 2**state.attempt_number
+            return self.dice.random() * min(10.0, longest)
+
+        return RetryingStore(store, RetryPolicy(stop_after_attempt(attempts), wait, process.sleep))
+
+    # What goes wrong.
+
+    def _happen(self, event: Event) -> None:
+        if event.kind == "kill supervisor":
+            living = [process for process in self.supervisors if process.over_at is None]
+        else:
+            living = [w.process for w in self.workers.values() if w.process.over_at is None]
+        struck = round(event.share * len(living)) or 1
+        for process in self.dice.sample(living, min(struck, len(living))):
+            self._strike(process, event)
+
+    def _strike(self, process: Process, event: Event) -> None:
+        if self.trace is not None:
+            self.trace(self.scheduler.now, process.name, event.kind, "", str(event))
+        if event.kind == "pause":
+            process.frozen_until = self.scheduler.now + (event.seconds or 0.0)
+            return
+        if event.kind != "notice":
+            process.kill()
+            return
+        assert event.notice is not None
+        process.tell(event.notice)
+        if event.seconds is not None:
+            self.scheduler.at(self.scheduler.now + event.seconds, process.kill)
