@@ -62,7 +62,9 @@ def unannounced(field: Field, options: argparse.Namespace) -> Iterator[Outcome]:
 
 def announced_losses(field: Field, options: argparse.Namespace) -> Outcome:
     """Nothing may be decoded twice when every loss is announced."""
-    outcome = field.fight(announced(options.seed, options.notices))
+    plan = announced(options.seed, options.notices)
+    outcome = field.fight(plan)
+    outcome.faults += field.bad_ends(plan)
     books = outcome.books
     if books and (books.decoded != books.published or books.wasted):
         outcome.faults.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -79,6 +80,11 @@ class Field:
         said = spotmill("verify", job, "--run-id", run_id)
         if said.code != 0:
             outcome.faults.append(f"spotmill verify: {said.stdout.strip()}")
+
+    def bad_ends(self, plan: RunPlan) -> list[str]:
+        """Workers that their supervisors say ended otherwise than done or drained."""
+        log = (self.folder / plan.run_id / "log").read_text(errors="replace")
+        return re.findall(r"worker \S+ ended: .+\S", log)
 
     def rows(self, plan: RunPlan) -> Rows:
         """The plan's published rows against the undisturbed run's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -9,9 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.battle import Battle, Struck
 from tests.chaos.processes import RunProcess, owner_of_port, processes_of, send
 from tests.chaos.proxy import Trap, UnrulyProxy
 from tests.chaos.schedule import Blow, Moment, RunPlan
@@ -20,44 +21,12 @@ from tests.e2e.house import ROOT
 _POLL_SECONDS = 0.05
 _RUN_SECONDS = 900.0
 _LAST_WORKERS_SECONDS = 60.0
-_OVER = (0, 3)
 _PUT_AT: dict[Moment, str] = {
     "claim": "/leases/",
     "beat": "/sessions/",
     "checkpoint": "/checkpoints/",
     "publish": "/data/",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Struck:
-    """One process that was really hit. `moment` is when it truly was, as far as can be seen."""
-
-    who: str
-    how: str
-    moment: str
-    pid: int
-    worker_id: str | None
-
-
-@dataclass(slots=True)
-class Battle:
-    """What befell a run, until it was complete or given up."""
-
-    struck: list[Struck] = field(default_factory=list)
-    seen: dict[int, RunProcess] = field(default_factory=dict)
-    supervisor_ends: list[int] = field(default_factory=list)
-    left_behind: list[int] = field(default_factory=list)
-    late_drains: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.supervisor_ends) and self.supervisor_ends[-1] in _OVER
-
-    @property
-    def kills(self) -> list[Struck]:
-        return [one for one in self.struck if one.how == "SIGKILL"]
 
 
 class RunUnderFire:
@@ -188,7 +157,8 @@ class RunUnderFire:
                 self._freeze_a_worker(blow)
             case "drain":
                 if (process := self._any_worker()) and self._hit(process, signal.SIGTERM, "work"):
-                    self._drained[process] = time.monotonic() + self._plan.lease_seconds
+                    due = self._plan.drain_seconds
+                    self._drained[process] = math.inf if due is None else time.monotonic() + due
             case "drain all":
                 for process in self._processes().values():
                     if not process.is_worker:

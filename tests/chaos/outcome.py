@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.chaos.fire import Battle
+from tests.chaos.battle import Battle
 from tests.chaos.reckoning import Books, Rows, WorkerCount
 from tests.chaos.schedule import RunPlan
 
@@ -49,6 +49,7 @@ def outcome_of(plan: RunPlan, battle: Battle) -> Outcome:
     found.notes += [f"{n} supervisors ended with {end}" for end, n in sorted(ends.items())]
     if not battle.complete:
         found.faults.append(f"not complete after {battle.seconds:.0f} s")
+    found.faults += [f"not drained in time: {late}" for late in battle.late_drains]
     if battle.left_behind:
         found.faults.append(f"processes {battle.left_behind} outlived the run")
     return found

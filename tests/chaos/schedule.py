@@ -66,7 +66,8 @@ class Blow:
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """One run and what befalls it. `exact` rows continue where they were; others begin again. A
-    blow that finds nobody there waits for `patience_seconds`."""
+    blow that finds nobody there waits for `patience_seconds`. Who is asked to drain is to be gone
+    after `drain_seconds`, where that is set."""
 
     run_id: str
     rows: int
@@ -81,6 +82,7 @@ class RunPlan:
     chunk_rows: int = 200
     chunk_seconds: float = 1.0
     patience_seconds: float = 8.0
+    drain_seconds: float | None = None
 
     @property
     def away_seconds(self) -> float:
@@ -128,7 +130,12 @@ def announced(seed: int, notices: int) -> RunPlan:
         for number in range(notices)
     )
     return RunPlan(
-        f"chaos-{seed}-announced", 2400, 150, 3, blows, lease_seconds=15.0, step_seconds=0.025
+        f"chaos-{seed}-announced",
+        *(2400, 150, 3, blows),
+        step_seconds=0.025,
+        # Long, so that nobody is taken for dead on a busy machine.
+        lease_seconds=15.0,
+        drain_seconds=15.0,
     )
 
 
