@@ -256,12 +256,13 @@ def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engin
 
 
 def _scripted_settings(model: str) -> ScriptedSettings:
-    kinds: dict[str, type[int] | type[float]] = {
+    kinds: dict[str, type[int] | type[float] | type[str]] = {
         "window": int,
         "max_model_len": int,
         "tokens": int,
         "step_seconds": float,
         "hang_seconds": float,
+        "counter": str,
     }
     query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))
     try:
