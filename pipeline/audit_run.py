@@ -103,17 +103,17 @@ def _as_closed(
     said: Json, sessions: Mapping[str, Session], manifests: Sequence[Json]
 ) -> list[SessionBill]:
     """The bills as they were when the run was closed."""
-    rows = _by_worker(said, "workers")
+    rows, left = _by_worker(said, "workers"), _by_worker(said, "unallocated")
     charged = {attempt["worker_id"] for m in manifests for attempt in m["attempts"]}
     return [
-        _as_of(session.bill, rows.get(worker_id))
+        _as_of(session.bill, rows.get(worker_id), left.get(worker_id, {}))
         for worker_id, session in sorted(sessions.items())
         # Others may have come too late to find any work; no clock can tell, so work decides.
         if worker_id in rows or worker_id in charged
     ]
 
 
-def _as_of(bill: SessionBill, row: Json | None) -> SessionBill:
+def _as_of(bill: SessionBill, row: Json | None, left: Json) -> SessionBill:
     """A worker may have beaten on since, or an old beat may have arrived late: beats only tell of
     longer lives, and the same beat has to say the same."""
     if row is None or row["beat"] == bill.beat:
@@ -122,7 +122,15 @@ def _as_of(bill: SessionBill, row: Json | None) -> SessionBill:
     longer = then.total - bill.buckets.total
     if longer and (longer > 0) != (row["beat"] > bill.beat):
         return bill
-    return replace(bill, buckets=then, state=row["state"], decoded=row["decoded"], beat=row["beat"])
+    return replace(
+        bill,
+        buckets=then,
+        state=row["state"],
+        decoded=row["decoded"],
+        beat=row["beat"],
+        unshared=left["tokens"],
+        attempts={},
+    )
 
 
 def _by_worker(run: Json, section: str) -> dict[str, Json]:

@@ -74,7 +74,7 @@ class EngineLife:
             ) from problem
         feed.take_engine(engine)
         # Paid for, and of no row: the run's manifest counts it as wasted.
-        self._sheet.decoded += _prove(engine)
+        self._sheet.count_unshared(_prove(engine))
 
     def _load(self, own_process: bool) -> Engine:
         self._beats.loading()

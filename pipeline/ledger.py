@@ -14,7 +14,7 @@ from pipeline.core.lease import Lease
 from pipeline.core.money import UNKNOWN_PRICE, Node
 from pipeline.core.ports import FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow
-from pipeline.core.session import Session, ShardAccount
+from pipeline.core.session import Session
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -223,7 +223,7 @@ class Ledger:
             ended_at=session.beat_at if session else lease.claimed_at,
             end="lost",
         )
-        account = session.shards.get(shard_id, ShardAccount(epoch)) if session else None
+        account = session.account(shard_id) if session else None
         if account is None or account.epoch != epoch:
             return attempt
         return lost_since(attempt, account.decoded, account.useful_micros)

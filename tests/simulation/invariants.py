@@ -128,15 +128,23 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _recorded(universe: Universe, sessions: Mapping[str, Session]) -> int:
-    """Tokens that anything durable tells of: a session's last beat, or checkpoints after it."""
-    in_shards: Counter[str] = Counter()
+    """Tokens that anything durable tells of: sessions that ended know them all, of the others
+    their last beat tells, or checkpoints after it."""
+    charged: Counter[tuple[str, int, int]] = Counter()
     for shard_id in universe.night.rows:
         part = universe.ledger.part(shard_id)
         shard = None if part is None else universe.ledger.manifest_of_part(part)
         for attempt in shard["attempts"] if shard else ():
-            tokens = attempt["tokens"]
-            in_shards[attempt["worker_id"]] += tokens["output"] + tokens["wasted"]
-    return sum(max(session.decoded, in_shards[name]) for name, session in sessions.items())
+            tokens = attempt["tokens"]["output"] + attempt["tokens"]["wasted"]
+            charged[attempt["worker_id"], shard_id, attempt["epoch"]] += tokens
+    total = sum(session.decoded for session in sessions.values() if session.over)
+    for name, session in sessions.items():
+        if not session.over:
+            beaten = {(name, *attempt): n for attempt, n in session.bill.attempts.items()}
+            mine = {attempt for attempt in charged if attempt[0] == name}
+            total += sum(max(beaten.get(a, 0), charged[a]) for a in mine | beaten.keys())
+            total += session.unshared
+    return total
 
 
 def _session_tokens(night: Night, worker: WorkerProcess, session: Session) -> Iterator[str]:
