@@ -63,7 +63,7 @@ simulate: setup ## try SEEDS simulated nights (100000: about half an hour on two
 		--seeds $(FIRST)-$$(($(FIRST) + $(SEEDS) - 1)) --jobs 2)
 
 chaos: setup ## kill real processes some 200 times (20 minutes) and write benchmarks/CHAOS.md
-	$(call timed,chaos,$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --write)
+	$(call timed,chaos,$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --exact-books --write)
 
 bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
 	$(call timed,benchmarks,$(BIN)/python -m benchmarks)
