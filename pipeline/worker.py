@@ -75,6 +75,7 @@ class Worker:
         self._nothing_left = False
         self._distrusts_engine = False
         self._heeded: tuple[Notice, float] | None = None
+        self._saved_again = False
 
     def run(self) -> WorkerReport:
         """Raises `Interrupted` after a drain; any other error ends the session as failed.
@@ -170,13 +171,20 @@ class Worker:
             return
         if self._heeded is None or self._heeded[0] != notice:
             self._heeded = (notice, self._clock.now())
+            self._saved_again = False
             log.warning("notice: %s", notice.reason)
             saver.save_everything()
-        drains_at = notice.drains_at(self._heeded[1])
+        now, seen_at = self._clock.now(), self._heeded[1]
+        drains_at = notice.drains_at(seen_at, saver.slowest_save_seconds)
         # With nothing in hand, there is nothing to use the remaining time for.
         idle = notice.kind != "risk" and not feed.held and not self._errands
-        if idle or (drains_at is not None and self._clock.now() >= drains_at):
+        if idle or (drains_at is not None and now >= drains_at):
             raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+        cautious = notice.drains_at(seen_at)
+        if not self._saved_again and cautious is not None and now >= cautious:
+            # From here on the store is trusted to stay as quick as it is: what if it does not.
+            self._saved_again = True
+            saver.save_everything()
 
     @property
     def _leaving(self) -> bool:

@@ -38,9 +38,9 @@ def told(notice: Notice) -> tuple[World, object]:
     [
         (Notice("stop", "SIGTERM"), TOLD_AT, TOLD_AT + 5),
         (Notice("stop", "SIGTERM", 30.0), TOLD_AT, TOLD_AT + 5),
-        (Notice("reclaim", "spot", 30.0), TOLD_AT + 20, TOLD_AT + 25),
-        (Notice("reclaim", "spot", 120.0), TOLD_AT + 110, TOLD_AT + 115),
-        (Notice("reclaim", "spot", 15.0), TOLD_AT + 5, TOLD_AT + 10),
+        (Notice("reclaim", "spot", 30.0), TOLD_AT + 23, TOLD_AT + 28),
+        (Notice("reclaim", "spot", 120.0), TOLD_AT + 113, TOLD_AT + 118),
+        (Notice("reclaim", "spot", 15.0), TOLD_AT + 8, TOLD_AT + 13),
         (Notice("reclaim", "spot"), TOLD_AT, TOLD_AT + 5),
     ],
 )
