@@ -29,6 +29,8 @@ log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
 _DRAIN_SECONDS = 20.0
+_CLAIM_SECONDS = 10.0
+"""What a claim under notice has to leave for work: its reads take a second or two of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,12 @@ class Worker:
 
     @property
     def _leaving(self) -> bool:
-        return self._heeded is not None and self._heeded[0].kind != "risk"
+        """Whether a shard claimed now would be let go before it was worth the claim."""
+        if self._heeded is None or self._heeded[0].kind == "risk":
+            return False
+        notice, seen_at = self._heeded
+        drains_at = notice.drains_at(seen_at)
+        return drains_at is None or self._clock.now() >= drains_at - _CLAIM_SECONDS
 
     def _seconds_left(self) -> float:
         gone_at = None if self._heeded is None else self._heeded[0].gone_at(self._heeded[1])
