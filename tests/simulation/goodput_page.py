@@ -39,7 +39,9 @@ its remove if it is still there; it is paid for until then in any case.
 
 What flatters these figures: no supervisor and no pool is slow to replace a node (the trace says
 when nodes come), the store never fails, and where work never ends nobody has to wait for a dead
-node's lease, nor for the last shards of a run.
+node's lease, nor for the last shards of a run. Only where shards are "scarce", there is one more
+of them than nodes at once, and each lasts for hours: every later node has to go on with what a
+dead one left, waits for its lease, and reads all its checkpoints, one after another.
 What does the opposite: nodes that outlive the trace lose what they had not saved at its end, and
 a step takes {step:g} s, so that workers see their saves take that long, and keep more back for a
 drain than they would with steps of some milliseconds.

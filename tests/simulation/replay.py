@@ -23,6 +23,7 @@ _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "benchmarks" / "GOODPUT.md"
 _V100 = "skynomad/data/real/availability/2023-02-15/processed"
 _DAY = 86_400.0
+_SCARCE = "p3 at 0.6, 150 min, every 3rd, shards scarce"
 
 CATALOGUE: Mapping[str, Callable[[Path], SpotTrace]] = {
     "p3 at 0.6": lambda at: _p3(at).at_rate(TARGET_RATE),
@@ -34,6 +35,7 @@ CATALOGUE: Mapping[str, Callable[[Path], SpotTrace]] = {
     "gcloud a100, every 48th": lambda at: _gcloud(at, "a100x1-east1b").every(48),
     "aws v100, 36 h, every 2nd": lambda at: _aws_v100(at).between(0.0, 1.5 * _DAY).every(2),
     "gcp h100, 24 h, every 8th": lambda at: _gcp_h100(at).between(0.0, _DAY).every(8),
+    _SCARCE: lambda at: _p3(at).between(3_600.0, 12_600.0).every(3).at_rate(TARGET_RATE),
 }
 """From a folder of traces to each of those this replays, by the name it has in the table."""
 
@@ -101,7 +103,7 @@ def _outcomes(folder: Path, names: Sequence[str]) -> Iterator[Outcome]:
     for name in names:
         trace = replace(CATALOGUE[name](folder), name=name)
         for notice in NOTICES:
-            outcome = Replay(trace, notice).run()
+            outcome = Replay(trace, notice, scarce=name == _SCARCE).run()
             tell(row(outcome))
             yield outcome
 

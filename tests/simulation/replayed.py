@@ -120,11 +120,14 @@ class ReplayedNode:
 class Replay:
     """`run` may be called once. `notice_seconds` before each loss its node is told; None is never.
 
+    There are more shards than anybody needs; where they are `scarce`, only one more than nodes at
+    once, and so long that they last: who comes later has to go on with what the dead left.
     What nodes that outlive the trace had not saved at its end counts as lost, like any other's.
     """
 
     trace: SpotTrace
     notice_seconds: float | None = None
+    scarce: bool = False
     realism: Realism = Realism()
     seed: int = 0
     scheduler: Scheduler = field(init=False)
@@ -140,10 +143,11 @@ class Replay:
         self._dice = Random(self.seed)
         self.scheduler = Scheduler(self._dice)
         self.bucket = Bucket(Weather(latency=self.realism.latency_seconds), self._dice)
-        enough = 1.5 * self.trace.node_seconds / self.realism.shard_seconds
-        self.source = EndlessSource(
-            math.ceil(enough) + 8 * self.trace.most_at_once, self.realism.shard_rows
-        )
+        rows, at_once = self.realism.shard_rows, self.trace.most_at_once
+        enough = math.ceil(1.5 * self.trace.node_seconds / self.realism.shard_seconds)
+        self.source = EndlessSource(enough + 8 * at_once, rows)
+        if self.scarce:
+            self.source = EndlessSource(at_once + 1, rows * math.ceil(enough / at_once))
         self.shards = self.source.plan()
 
     def run(self) -> Outcome:
