@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit simulate chaos bench models lock clean
+.PHONY: help setup run test lint types unit simulate chaos bench goodput models lock clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -67,6 +67,9 @@ chaos: setup ## kill real processes some 200 times (20 minutes) and write benchm
 
 bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
 	$(call timed,benchmarks,$(BIN)/python -m benchmarks)
+
+goodput: setup ## replay recorded spot fleets (half an hour of one core) and write benchmarks/GOODPUT.md
+	$(call timed,replay,$(BIN)/python -m tests.simulation.replay --write)
 
 models: setup ## train the sample models again (15 minutes on two cores)
 	$(call timed,train,$(BIN)/python sample_data/train_models.py --out sample_data/models)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import deque
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
 from pipeline.core.errors import LeaseLost
@@ -20,6 +21,7 @@ from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
+_LATE_SAVES = 8
 _AGAIN_SECONDS = 1.0
 """After a failure; a store may refuse faster than the loop turns."""
 
@@ -45,6 +47,13 @@ class Saver:
         self._errands = errands
         self._clock = clock
         self._patience = patience
+        self._save_seconds: deque[float] = deque(maxlen=_LATE_SAVES)
+
+    @property
+    def slowest_save_seconds(self) -> float:
+        """How long one of the latest saves took, until the loop knew; infinite when one failed, or
+        none was made."""
+        return max(self._save_seconds, default=math.inf)
 
     @property
     def full(self) -> bool:
@@ -75,14 +84,16 @@ class Saver:
     def _save(self, shard: HeldShard) -> None:
         point = self._next_checkpoint(shard, "lost")
         shard.saving, shard.unsaved, shard.unsaved_strikes = point, [], []
-        shard.saved_at = self._clock.now()
+        sent_at = shard.saved_at = self._clock.now()
 
         def saved(_: None) -> None:
             shard.saving = None
+            self._save_seconds.append(self._clock.now() - sent_at)
             self._patience.answered()
 
         def failed(problem: Exception) -> None:
             shard.saving = None
+            self._save_seconds.append(math.inf)
             shard.unsaved = [*point.finished, *shard.unsaved]
             shard.unsaved_strikes = [*point.strikes, *shard.unsaved_strikes]
             if isinstance(problem, LeaseLost):
@@ -169,11 +180,12 @@ class Saver:
 
         What the store has not taken after `seconds` is given up, and said so.
         """
+        over_at = self._clock.now() + seconds
         self._errands.finish(seconds / 2)
         missing = set(self._feed.held)
         for shard in list(self._feed.held.values()):
             self._save_last(shard, end, missing)
-        self._errands.finish(seconds / 2)
+        self._errands.finish(max(0.0, over_at - self._clock.now()))
         for shard_id in sorted(missing):
             log.warning("shard %05d: the store did not take the last checkpoint", shard_id)
 

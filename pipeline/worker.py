@@ -29,6 +29,8 @@ log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
 _DRAIN_SECONDS = 20.0
+_CLAIM_SECONDS = 10.0
+"""What a claim under notice has to leave for work: its reads take a second or two of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Worker:
         self._nothing_left = False
         self._distrusts_engine = False
         self._heeded: tuple[Notice, float] | None = None
+        self._saved_again = False
 
     def run(self) -> WorkerReport:
         """Raises `Interrupted` after a drain; any other error ends the session as failed.
@@ -170,17 +173,29 @@ class Worker:
             return
         if self._heeded is None or self._heeded[0] != notice:
             self._heeded = (notice, self._clock.now())
+            self._saved_again = False
             log.warning("notice: %s", notice.reason)
             saver.save_everything()
-        drains_at = notice.drains_at(self._heeded[1])
+        now, seen_at = self._clock.now(), self._heeded[1]
+        drains_at = notice.drains_at(seen_at, saver.slowest_save_seconds)
         # With nothing in hand, there is nothing to use the remaining time for.
         idle = notice.kind != "risk" and not feed.held and not self._errands
-        if idle or (drains_at is not None and self._clock.now() >= drains_at):
+        if idle or (drains_at is not None and now >= drains_at):
             raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+        cautious = notice.drains_at(seen_at)
+        if not self._saved_again and cautious is not None and now >= cautious:
+            # From here on the store is trusted to stay as quick as it is: what if it does not.
+            self._saved_again = True
+            saver.save_everything()
 
     @property
     def _leaving(self) -> bool:
-        return self._heeded is not None and self._heeded[0].kind != "risk"
+        """Whether a shard claimed now would be let go before it was worth the claim."""
+        if self._heeded is None or self._heeded[0].kind == "risk":
+            return False
+        notice, seen_at = self._heeded
+        drains_at = notice.drains_at(seen_at)
+        return drains_at is None or self._clock.now() >= drains_at - _CLAIM_SECONDS
 
     def _seconds_left(self) -> float:
         gone_at = None if self._heeded is None else self._heeded[0].gone_at(self._heeded[1])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 NoticeKind = Literal["risk", "reclaim", "stop"]
 
 _RESERVE_SECONDS = 10.0
-"""Kept for the drain: a last checkpoint takes a second or two, a store that stumbles some more.
-All was saved when the notice came, so that a store that is away costs no more than this while."""
+"""Kept for the drain at the most: a last checkpoint takes a second or two, a store that stumbles
+some more. All was saved before, so that a store that is away costs no more than this while."""
+_LEAST_SECONDS, _SAVES = 2.0, 3.0
+"""Kept at the least, and in saves as slow as the slowest of late: a step may be under way when the
+drain is due, then come the last checkpoint and the last beat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +29,25 @@ class Notice:
     reason: str
     seconds: float | None = None
 
-    @property
-    def reserve(self) -> float:
-        """Seconds before the end at which the drain has to begin."""
-        if self.seconds is None:
-            return _RESERVE_SECONDS
-        return min(_RESERVE_SECONDS, self.seconds * 2 / 3)
+    def drains_at(self, seen_at: float, save_seconds: float = math.inf) -> float | None:
+        """When to begin the drain, by the clock that says `seen_at`; None is never.
 
-    def drains_at(self, seen_at: float) -> float | None:
-        """When to begin the drain, by the clock that says `seen_at`; None is never."""
+        `save_seconds` is how long a save has taken of late, at the most.
+        """
         if self.kind == "risk":
             return None
         if self.kind == "stop" or self.seconds is None:
             return seen_at
-        return seen_at + self.seconds - self.reserve
+        needed = _margin(self.seconds) + max(_LEAST_SECONDS, _SAVES * save_seconds)
+        return seen_at + self.seconds - min(_RESERVE_SECONDS, needed, self.seconds * 2 / 3)
 
     def gone_at(self, seen_at: float) -> float | None:
         """When the drain has to be over, a margin before the promised end; None is any time."""
         if self.seconds is None:
             return None
-        return seen_at + self.seconds - min(3.0, self.seconds / 5)
+        return seen_at + self.seconds - _margin(self.seconds)
+
+
+def _margin(seconds: float) -> float:
+    """The machine may go a little sooner than promised."""
+    return min(3.0, seconds / 5)

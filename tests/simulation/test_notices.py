@@ -38,9 +38,9 @@ def told(notice: Notice) -> tuple[World, object]:
     [
         (Notice("stop", "SIGTERM"), TOLD_AT, TOLD_AT + 5),
         (Notice("stop", "SIGTERM", 30.0), TOLD_AT, TOLD_AT + 5),
-        (Notice("reclaim", "spot", 30.0), TOLD_AT + 20, TOLD_AT + 25),
-        (Notice("reclaim", "spot", 120.0), TOLD_AT + 110, TOLD_AT + 115),
-        (Notice("reclaim", "spot", 15.0), TOLD_AT + 5, TOLD_AT + 10),
+        (Notice("reclaim", "spot", 30.0), TOLD_AT + 23, TOLD_AT + 28),
+        (Notice("reclaim", "spot", 120.0), TOLD_AT + 113, TOLD_AT + 118),
+        (Notice("reclaim", "spot", 15.0), TOLD_AT + 8, TOLD_AT + 13),
         (Notice("reclaim", "spot"), TOLD_AT, TOLD_AT + 5),
     ],
 )
@@ -88,3 +88,15 @@ def test_nobody_waits_for_an_end_with_nothing_in_hand() -> None:
     began = world.clock.now()
     assert isinstance(world.work(notice=Told(world, Notice("reclaim", "spot", 120.0))), Interrupted)
     assert world.clock.now() - began < 5
+
+
+def test_a_long_notice_is_not_idled_away_when_the_shard_in_hand_ends() -> None:
+    rows = {s: [Row(f"shard {s}, row {n}", EXACT) for n in range(12)] for s in range(8)}
+    world = World(rows, SLOW)
+    ending = world.work(notice=Told(world, Notice("reclaim", "spot", 120.0)))
+    assert isinstance(ending, Interrupted)
+    assert TOLD_AT + 110 <= world.clock.now() <= TOLD_AT + 118
+    world.resume()
+    manifest = world.finish()
+    world.check_invariants(manifest)
+    assert manifest["tokens"]["wasted"] == 0

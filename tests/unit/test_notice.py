@@ -32,10 +32,18 @@ def test_a_reclaim_uses_the_time_but_for_a_reserve(
     assert notice.gone_at(1_000.0) == 1_000 + over
 
 
-@given(seen_at=moments, seconds=promised)
-def test_the_drain_fits_between(seen_at: float, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("save_seconds", "reserve"), [(0.1, 5), (1, 6), (2, 9), (3, 10), (100, 10)]
+)
+def test_where_saves_are_quick_less_is_reserved(save_seconds: float, reserve: float) -> None:
+    notice = Notice("reclaim", "spot", 30.0)
+    assert notice.drains_at(0.0, save_seconds) == 30 - reserve
+
+
+@given(seen_at=moments, seconds=promised, save_seconds=st.floats(0.0))
+def test_the_drain_fits_between(seen_at: float, seconds: float, save_seconds: float) -> None:
     notice = Notice("reclaim", "spot", seconds)
-    begins, over = notice.drains_at(seen_at), notice.gone_at(seen_at)
+    begins, over = notice.drains_at(seen_at, save_seconds), notice.gone_at(seen_at)
     assert begins is not None
     assert over is not None
     assert seen_at <= begins < over < seen_at + seconds
