@@ -108,6 +108,13 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{worker_id}: its bill is not the run's"
 
 
+def _attempts(universe: Universe) -> Iterator[Mapping[str, Any]]:
+    for shard_id in universe.night.rows:
+        part = universe.ledger.part(shard_id)
+        shard = None if part is None else universe.ledger.manifest_of_part(part)
+        yield from shard["attempts"] if shard else ()
+
+
 def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     night, sessions = universe.night, universe.ledger.sessions()
     published, wasted = manifest["tokens"]["output"], manifest["tokens"]["wasted"]
@@ -115,7 +122,8 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     if published + wasted > decoded:
         yield f"{published} tokens published and {wasted} wasted, but only {decoded} decoded"
     closing_since = universe.closing_since[manifest["started_at"]]
-    if all(worker.process.was_over_by(closing_since) for worker in universe.workers.values()):
+    last_words = (universe.bucket.put_at[session_key(RUN, name)] for name in sessions)
+    if all(second < closing_since for second in last_words):
         recorded = _recorded(universe, sessions)
         if published + wasted != recorded:
             yield f"{published} tokens published and {wasted} wasted, but {recorded} recorded"
@@ -128,12 +136,8 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
 def _recorded(universe: Universe, sessions: Mapping[str, Session]) -> int:
     """Tokens that anything durable tells of: a session's last beat, or checkpoints after it."""
     in_shards: Counter[str] = Counter()
-    for shard_id in universe.night.rows:
-        part = universe.ledger.part(shard_id)
-        shard = None if part is None else universe.ledger.manifest_of_part(part)
-        for attempt in shard["attempts"] if shard else ():
-            tokens = attempt["tokens"]
-            in_shards[attempt["worker_id"]] += tokens["output"] + tokens["wasted"]
+    for attempt in _attempts(universe):
+        in_shards[attempt["worker_id"]] += attempt["tokens"]["output"] + attempt["tokens"]["wasted"]
     return sum(max(session.decoded, in_shards[name]) for name, session in sessions.items())
 
 
