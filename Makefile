@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 LOCK := requirements/cpu.lock
 SEEDS ?= 100000
 FIRST ?= 1
+KILLS ?= 200
+SEED ?= 1
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # Starting Python without bytecode takes two to four times as long, and some shells switch it off.
@@ -20,7 +22,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit simulate bench models lock clean
+.PHONY: help setup run test lint types unit simulate chaos bench models lock clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -59,6 +61,9 @@ unit: setup
 simulate: setup ## try SEEDS simulated nights (100000: about half an hour on two cores), from FIRST on
 	$(call timed,simulate $(SEEDS) nights,$(BIN)/python -m tests.simulation \
 		--seeds $(FIRST)-$$(($(FIRST) + $(SEEDS) - 1)) --jobs 2)
+
+chaos: setup ## kill real processes some 200 times (20 minutes) and write benchmarks/CHAOS.md
+	$(call timed,chaos,$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --exact-books --write)
 
 bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
 	$(call timed,benchmarks,$(BIN)/python -m benchmarks)

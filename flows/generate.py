@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -11,7 +12,7 @@ from prefect.states import Completed, Failed
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.errors import SpotmillError
-from pipeline.core.ports import WorkerPool
+from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.pools.prefect import DeploymentPool
 from pipeline.spot.signals import NoNotice
 from pipeline.supervisor import FATAL_ERRORS
@@ -37,12 +38,20 @@ def generate(
         logger.info("run %s: %d shards, %d rows", here.run_id, len(plan.shards), plan.rows)
         wanted = workers or here.job.fleet.workers
         pool = _pool(here, worker_deployment, wanted)
-        wiring.supervise(here, plan, pool, NoNotice(), wanted)
+        with _notice(worker_deployment) as notice:
+            wiring.supervise(here, plan, pool, notice, wanted)
         manifest = wiring.close_books(here, plan)
     except SpotmillError as problem:
         # Said once and in its own words; a traceback would bury it.
         return Failed(message=f"{type(problem).__name__}: {problem}", data=problem)
     return Completed(message=f"run {here.run_id} is complete", data=manifest)
+
+
+def _notice(deployment: str | None) -> AbstractContextManager[InterruptionNotice]:
+    """This machine's end is the workers' end where they live on it, and only there."""
+    if deployment is None:
+        return wiring.worker_notice(signals=False)
+    return nullcontext(NoNotice())
 
 
 def _pool(here: JobAtHand, deployment: str | None, wanted: int) -> WorkerPool:

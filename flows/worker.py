@@ -12,7 +12,6 @@ from prefect.states import Cancelled, Completed, Failed
 from pipeline import wiring
 from pipeline.at_hand import open_job
 from pipeline.core.errors import Interrupted, SpotmillError
-from pipeline.spot.signals import NoNotice
 
 
 @flow(name="worker", persist_result=False, retries=0)
@@ -25,7 +24,9 @@ def worker(
     """
     try:
         here = open_job(job, run_id, date)
-        report = wiring.run_worker(here, NoNotice(), worker_id, interruptions=(TerminationSignal,))
+        # No signals: their handlers would take Prefect's place.
+        with wiring.worker_notice(signals=False) as notice:
+            report = wiring.run_worker(here, notice, worker_id, interruptions=(TerminationSignal,))
     except Interrupted as reason:
         return Cancelled(message=str(reason))
     except SpotmillError as problem:

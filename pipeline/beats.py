@@ -137,8 +137,10 @@ class Beats:
             beat_at=self._clock.timestamp(),
             buckets=self._sheet.buckets,
             shards={s: shard.account(decoded[s]) for s, shard in held.items()},
+            dropped=dict(feed.dropped) if feed else {},
             rows=feed.rows if feed else 0,
             decoded=self._sheet.decoded,
+            unshared=self._sheet.unshared,
             error=None if problem is None else str(problem) or repr(problem),
             error_kind=None if problem is None else type(problem).__name__,
         )

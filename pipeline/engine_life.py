@@ -73,7 +73,8 @@ class EngineLife:
                 hint="the node may have gone bad; workers on other nodes go on",
             ) from problem
         feed.take_engine(engine)
-        _prove(engine)
+        # Paid for, and of no row: the run's manifest counts it as wasted.
+        self._sheet.count_unshared(_prove(engine))
 
     def _load(self, own_process: bool) -> Engine:
         self._beats.loading()
@@ -83,10 +84,11 @@ class EngineLife:
         return engine
 
 
-def _prove(engine: Engine) -> None:
+def _prove(engine: Engine) -> int:
     """One token from a harmless prompt: what dies after this, dies of the rows. `EngineDied` if
-    not."""
+    not. Returns the tokens that this took."""
     prompt = engine.encode(TextPrompt("Hello"))
     engine.submit(Request("control", prompt, Sampling(max_tokens=1)))
-    while not engine.step():
+    while not (answers := engine.step()):
         pass
+    return sum(len(answer.token_ids) for answer in answers)

@@ -8,6 +8,7 @@ from pipeline.core.errors import RowRejected
 from pipeline.core.poison import next_trial
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
+from pipeline.core.session import ShardAccount
 from pipeline.errands import Errands
 from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
@@ -18,6 +19,7 @@ class Feed:
 
     def __init__(self, engine: Engine, errands: Errands, clock: Clock, sheet: Timesheet) -> None:
         self.held: dict[int, HeldShard] = {}
+        self.dropped: dict[int, ShardAccount] = {}
         self.rows = 0
         self._engine = engine
         self._errands = errands
@@ -90,7 +92,8 @@ class Feed:
         """
         if self.held.get(shard.shard.id) is not shard:
             return
-        self.settle()
+        decoded, _ = self.settle()
+        self.dropped[shard.shard.id] = shard.account(decoded[shard.shard.id])
         self._sheet.write_off(shard.buckets.useful)
         self._abort(shard)
         del self.held[shard.shard.id]

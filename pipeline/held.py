@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint, Progress
@@ -27,15 +28,23 @@ Line: TypeAlias = deque[tuple[int, Prepared]]
 
 
 def prepare(
-    row: int, request_id: str, rows: ShardInput, saved: tuple[int, ...], encode: Encode
+    row: int, request_id: str, rows: ShardInput, saved: tuple[int, ...], seed: int, encode: Encode
 ) -> Prepared:
-    """The engine request of a row, or the row finished with its error."""
+    """The engine request of a row, or the row finished with its error.
+
+    `seed` is for a row that would be drawn anew after an interruption and has none: drawn with
+    other luck, short answers would be too many, since they get finished in between.
+    """
     try:
         sampling = rows.sampling(row)
         tokens = encode(rows.prompt(row))
     except RowRejected as problem:
         return FinishedRow(row, error=str(problem))
-    return Request(request_id, tokens, sampling, saved if sampling.continues_exactly else ())
+    if sampling.continues_exactly:
+        return Request(request_id, tokens, sampling, saved)
+    if sampling.seed is None:
+        sampling = replace(sampling, seed=seed)
+    return Request(request_id, tokens, sampling)
 
 
 @dataclass(slots=True)
@@ -95,13 +104,12 @@ class HeldShard:
 
     def prepare_batch(self, rows: Sequence[int], encode: Encode) -> list[tuple[int, Prepared]]:
         """Read-only on this object, so it may run in another thread."""
-        return [
-            (
-                row,
-                prepare(row, self.request_id(row), self.rows, self.so_far.get(row, ()), encode),
-            )
-            for row in rows
-        ]
+        return [(row, self._prepare(row, encode)) for row in rows]
+
+    def _prepare(self, row: int, encode: Encode) -> Prepared:
+        saved = self.so_far.get(row, ())
+        seed = zlib.crc32(f"{self.shard.uri} {self.shard.etag} {self.shard.id} {row}".encode())
+        return prepare(row, self.request_id(row), self.rows, saved, seed, encode)
 
     def completed(self, row: int, completion: Completion) -> None:
         request = self.running.pop(row)
@@ -118,6 +126,7 @@ class HeldShard:
                 completion_tokens=len(completion.token_ids),
                 # A continued request's cache hits may cover saved tokens, which are no prompt.
                 cached_tokens=min(completion.cached_tokens, len(request.prompt_token_ids)),
+                logprobs=completion.logprobs,
             )
         )
 

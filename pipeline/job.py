@@ -19,14 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.core.rows import Sampling
+from pipeline.core.rows import Sampling, Structured
 from pipeline.yaml_lines import closest
 
 Quantization = Literal[
     "auto", "none", "compressed-tensors", "awq", "gptq", "fp8", "bitsandbytes", "gguf"
 ]
 SpeculativeMethod = Literal["none", "auto", "ngram", "draft_model", "eagle", "eagle3", "suffix"]
-OVERRIDABLE = frozenset(Sampling.__dataclass_fields__)
+OVERRIDABLE = frozenset(Sampling.__dataclass_fields__) - {"structured"}
 STANDARD_TAGS = ("Project", "Team", "Environment", "ModelID")
 
 
@@ -108,6 +108,55 @@ class ModelSpec(_Section):
         return value
 
 
+def _schema_text(value: object) -> object:
+    # As text from here on, for a schema's order decides the answer's, and a stored job has none.
+    try:
+        return json.dumps(value) if isinstance(value, dict) else value
+    except TypeError as problem:
+        raise ValueError(f"the schema is not JSON: {problem}") from problem
+
+
+class StructuredSpec(_Section):
+    """What every answer must match: exactly one of `json`, `regex` and `choice`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    json_schema: Annotated[str, BeforeValidator(_schema_text)] | None = Field(
+        None,
+        alias="json",
+        description="a JSON schema, as such or as text",
+        json_schema_extra={"anyOf": [{"type": "object"}, {"type": "string"}, {"type": "null"}]},
+    )
+    regex: str | None = Field(None, min_length=1)
+    choice: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, value: str | None) -> str | None:
+        if value is not None and not isinstance(_parsed(value), dict):
+            raise ValueError("the schema is no JSON object")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> StructuredSpec:
+        given = [k for k, v in self.model_dump().items() if v is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of json, regex, choice; got {' and '.join(given) or 'none'}"
+            )
+        return self
+
+    def core(self) -> Structured:
+        return Structured(json=self.json_schema, regex=self.regex, choice=self.choice)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise ValueError(f"the schema is not JSON: {problem}") from problem
+
+
 class SamplingSpec(_Section):
     """vLLM's sampling parameters; `columns` names, by parameter, the column that overrides it."""
 
@@ -122,6 +171,10 @@ class SamplingSpec(_Section):
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0)
     repetition_penalty: float = Field(1.0, gt=0.0)
+    logprobs: int | None = Field(
+        None, ge=0, le=20, description="likeliest tokens told beside each token of an answer"
+    )
+    structured: StructuredSpec | None = None
     columns: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("stop", mode="before")
@@ -141,14 +194,24 @@ class SamplingSpec(_Section):
     @classmethod
     def _known_parameters(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
+            if name == "structured":
+                raise ValueError("'structured' is the whole job's, and no column can override it")
             if name not in OVERRIDABLE:
                 raise ValueError(
                     f"{name!r} is no sampling parameter{closest(name, sorted(OVERRIDABLE))}"
                 )
         return value
 
+    @property
+    def tells_logprobs(self) -> bool:
+        """Whether some rows may have logprobs, so that the output has a column for them."""
+        return self.logprobs is not None or "logprobs" in self.columns
+
     def core(self) -> Sampling:
-        return Sampling(**self.model_dump(exclude={"columns"}))
+        return Sampling(
+            **self.model_dump(exclude={"columns", "structured"}),
+            structured=None if self.structured is None else self.structured.core(),
+        )
 
 
 class ShardsSpec(_Section):

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
-from pipeline.core.errors import LeaseLost
+from pipeline.core.errors import LeaseLost, ObjectDamaged
 from pipeline.core.lease import Lease
 from pipeline.core.money import UNKNOWN_PRICE, Node
 from pipeline.core.ports import FileFormat, ObjectStore
-from pipeline.core.session import Session, ShardAccount
+from pipeline.core.rows import FinishedRow
+from pipeline.core.session import Session
 
 Json = dict[str, Any]
+T = TypeVar("T")
+
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a document may raise that somebody tore or rewrote."""
+_JOB_KEYS = ("run_id", "created_at", "date", "fingerprint", "fingerprints", "job")
 
 
 class Ledger:
-    """One run's objects. Any thread may call it; of what workers race for, one gets it."""
+    """One run's objects. Any thread may call it; of what workers race for, one gets it.
+
+    Reading raises `ObjectDamaged` for an object that is not what spotmill writes there.
+    """
 
     def __init__(self, store: ObjectStore, run_id: str, files: FileFormat) -> None:
         self._store = store
@@ -30,7 +39,7 @@ class Ledger:
     # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.
 
     def job(self) -> Json | None:
-        return self._json(layout.job_key(self.run_id))
+        return self._parsed(layout.job_key(self.run_id), _job)
 
     def create_job(self, document: Json) -> Json:
         """Make the run, or join it; the document that counts. `document` carries a nonce."""
@@ -64,11 +73,11 @@ class Ledger:
     def lease(self, shard_id: int, epoch: int) -> Lease | None:
         key = layout.lease_key(self.run_id, shard_id, epoch)
         if key not in self._leases:
-            document = self._json(key)
-            if document is None:
+            lease = self._parsed(key, lambda document: Lease(**document))
+            if lease is None:
                 return None
             # A lease never changes, so one read is enough for good.
-            self._leases[key] = Lease(**document)
+            self._leases[key] = lease
         return self._leases[key]
 
     def claim(self, lease: Lease) -> bool:
@@ -84,14 +93,16 @@ class Ledger:
         )
 
     def session(self, worker_id: str) -> Session | None:
-        document = self._json(layout.session_key(self.run_id, worker_id))
-        return None if document is None else Session.from_json(document)
+        return self._parsed(layout.session_key(self.run_id, worker_id), Session.from_json)
+
+    def worker_ids(self) -> list[str]:
+        """Every worker that has a session."""
+        keys = self._store.list(layout.sessions_prefix(self.run_id))
+        return [worker for key in keys if (worker := layout.worker_of_session(key)) is not None]
 
     def sessions(self) -> dict[str, Session]:
-        keys = self._store.list(layout.sessions_prefix(self.run_id))
-        documents = (self._json(key) for key in keys)
-        sessions = (Session.from_json(document) for document in documents if document is not None)
-        return {session.worker_id: session for session in sessions}
+        found = (self.session(worker_id) for worker_id in self.worker_ids())
+        return {session.worker_id: session for session in found if session is not None}
 
     # Work done.
 
@@ -155,15 +166,29 @@ class Ledger:
     def data_keys(self) -> Sequence[str]:
         return self._store.list(layout.parts_prefix(self.run_id))
 
+    def data_keys_of_all_runs(self) -> Sequence[str]:
+        return self._store.list(layout.DATA)
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether there is such a run, this one or another under the same output."""
+        return self._store.get(layout.job_key(run_id)) is not None
+
     def part(self, shard_id: int) -> bytes | None:
         return self._store.get(layout.part_key(self.run_id, shard_id))
 
     def manifest_of_part(self, body: bytes) -> Json | None:
         manifest = self._files.manifest_of_part(body)
-        return None if manifest is None else json.loads(manifest)
+        return None if manifest is None else _parse(manifest, _object, "its footer")
+
+    def rows_of_part(self, body: bytes) -> Sequence[FinishedRow]:
+        return self._files.rows_of_part(body)
 
     def projected_manifest(self, shard_id: int) -> Json | None:
         return self._json(layout.shard_manifest_key(self.run_id, shard_id))
+
+    def projected_shards(self) -> set[int]:
+        keys = self._store.list(layout.shard_manifests_prefix(self.run_id))
+        return {shard for key in keys if (shard := layout.shard_of_manifest(key)) is not None}
 
     def shard_manifests(self, shard_ids: Collection[int]) -> list[Json]:
         """The manifests of published shards; a projection that is missing is made again."""
@@ -198,14 +223,47 @@ class Ledger:
             ended_at=session.beat_at if session else lease.claimed_at,
             end="lost",
         )
-        account = session.shards.get(shard_id, ShardAccount(epoch)) if session else None
+        account = session.account(shard_id) if session else None
         if account is None or account.epoch != epoch:
             return attempt
         return lost_since(attempt, account.decoded, account.useful_micros)
 
     def _json(self, key: str) -> Json | None:
+        return self._parsed(key, _object)
+
+    def _parsed(self, key: str, parse: Callable[[Json], T]) -> T | None:
         body = self._store.get(key)
-        return None if body is None else json.loads(body)
+        return None if body is None else _parse(body, parse, key)
+
+
+def in_words(problem: Exception) -> str:
+    """What reading a misshapen document raised; such errors' messages alone may be one word."""
+    return f"{type(problem).__name__}: {problem}"
+
+
+def _parse(body: bytes, parse: Callable[[Json], T], where: str) -> T:
+    try:
+        return parse(_object(json.loads(body)))
+    except MISSHAPEN as problem:
+        raise ObjectDamaged(
+            "not what spotmill writes there",
+            where=where,
+            why=in_words(problem),
+            hint="put back an earlier version of the object, if the store keeps any",
+        ) from problem
+
+
+def _object(document: Any) -> Json:
+    if not isinstance(document, dict):
+        raise TypeError(f"a JSON object is expected, this is a {type(document).__name__}")
+    return document
+
+
+def _job(document: Json) -> Json:
+    missing = [key for key in _JOB_KEYS if key not in document]
+    if missing:
+        raise KeyError(missing[0])
+    return document
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:
@@ -215,9 +273,10 @@ def _dump(document: Mapping[str, Any]) -> bytes:
 def latest_run(store: ObjectStore, job_name: str) -> Json | None:
     """`job.json` of the job's run that was made last; None when the output holds none of it."""
     keys = store.list(layout.run_prefix(job_name).rstrip("/"))
-    runs = sorted({run for key in keys if (run := layout.run_of(key))})
-    found = (store.get(layout.job_key(run)) for run in runs)
-    documents: list[Json] = [json.loads(body) for body in found if body is not None]
+    runs = {run for key in keys if (run := layout.run_of(key))}
+    jobs = [layout.job_key(run) for run in sorted(runs)]
+    found = [(key, body) for key in jobs if (body := store.get(key)) is not None]
+    documents = [_parse(body, _job, key) for key, body in found]
     # Another job's name may begin with this one's.
     own = [document for document in documents if document["job"]["name"] == job_name]
     return max(own, key=lambda document: str(document["created_at"]), default=None)

@@ -79,6 +79,7 @@ class Supervisor:
         self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
         self._answered = clock.now()
+        self._notice_at: float | None = None
 
     def run(self) -> None:
         """Return when every shard is published and the workers are gone.
@@ -111,8 +112,7 @@ class Supervisor:
 
     def _tick(self) -> bool:
         """One look at the run; True when every shard is published."""
-        if (notice := self._notice.pending()) and notice.kind != "risk":
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+        self._heed_notice()
         published = self._ledger.published()
         left = [shard_id for shard_id in self._shard_ids if shard_id not in published]
         if not left:
@@ -122,8 +122,21 @@ class Supervisor:
         _raise_fatal(of_now, self._fleet.workers)
         self._hold_budget(sessions, of_now)
         self._count_failures(len(left), sessions)
-        self._start_missing(left, sessions)
+        if self._notice_at is None:
+            self._start_missing(left, sessions)
         return False
+
+    def _heed_notice(self) -> None:
+        """Workers of this machine hear of its end themselves, and use the time until then."""
+        notice = self._notice.pending()
+        if notice is None or notice.kind == "risk":
+            return
+        if self._notice_at is None:
+            self._notice_at = self._clock.now()
+            log.warning("notice: %s", notice.reason)
+        drains_at = notice.drains_at(self._notice_at)
+        if drains_at is not None and self._clock.now() >= drains_at:
+            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
 
     def _of_now(self, sessions: Mapping[str, Session]) -> dict[str, Session]:
         """Without what earlier starts left: sessions that were there before and beat no more."""

@@ -16,6 +16,7 @@ class Timesheet:
     def __init__(self, now: float, boot_micros: int) -> None:
         self.buckets = Buckets(boot=boot_micros)
         self.decoded = 0
+        self.unshared = 0
         self._mark = now
         self._unshared_useful = 0
         self._decoded_of: dict[tuple[int, int], int] = {}
@@ -56,6 +57,11 @@ class Timesheet:
             self._unshared_useful = 0
             self._metrics = m
         return decoded
+
+    def count_unshared(self, decoded: int) -> None:
+        """Tokens that were decoded, and paid for, for no shard."""
+        self.decoded += decoded
+        self.unshared += decoded
 
     def engine_replaced(self) -> None:
         """The next engine counts its metrics from nothing."""

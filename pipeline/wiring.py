@@ -39,11 +39,13 @@ from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.spot.cloud import cloud_chosen, cloud_notice
 from pipeline.spot.node import node_from_environment
+from pipeline.spot.several import SeveralNotices
+from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
-from pipeline.verify import problems
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
@@ -131,7 +133,7 @@ def local_pool(here: JobAtHand, workers: int) -> LocalPool:
 
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
-    document = _require_job(here)
+    document = require_job(here)
     provenance = _provenance(here, document, engine_version="unknown")
     return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
 
@@ -139,13 +141,6 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
 def status(here: JobAtHand) -> dict[str, Any]:
     ledger = here.ledger
     return progress_of(ledger, planned(here).shards)
-
-
-def verify(here: JobAtHand) -> Iterator[str]:
-    """What is wrong with a run, one sentence each."""
-    job = JobSpec.model_validate(_require_job(here)["job"])
-    plan = planned(here)
-    return problems(here.ledger, plan.shards, ParquetSource(job, plan.schema, here.options))
 
 
 def cost(here: JobAtHand) -> dict[str, Any]:
@@ -164,7 +159,23 @@ def diagnosis() -> dict[str, Any]:
         "s3_endpoint": endpoint.url or "Amazon's own",
         "s3_region": endpoint.region,
         "node": asdict(node_from_environment()),
+        "notices": cloud_chosen(os.environ) or "none",
     }
+
+
+@contextmanager
+def worker_notice(signals: bool) -> Iterator[InterruptionNotice]:
+    """What a worker, or a supervisor of workers on its own machine, listens to while it lives:
+    its cloud and, if asked for, signals.
+
+    Leave it as `run_worker` or `supervise` ends, exception and all: the cloud is told when a drain
+    is done. Raises `JobInvalid` for settings that make no sense. Signals need the main thread.
+    """
+    sources: list[InterruptionNotice] = []
+    if signals:
+        sources.append(SignalNotice(grace_seconds()).install())
+    with cloud_notice() as cloud:
+        yield SeveralNotices(*sources, cloud)
 
 
 def run_worker(
@@ -178,8 +189,8 @@ def run_worker(
 
     Raises as `Worker.run` does.
     """
-    document = _require_job(here)
-    job = _job_of_run(here, document)
+    document = require_job(here)
+    job = job_of_run(here, document)
     check_engine(job)
     plan = planned(here)
     clock = SystemClock()
@@ -205,7 +216,7 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            load_engine or _engine_loader(job, here.options),
+            load_engine or engine_loader(job, here.options),
             clock,
             notice,
             Errands(executor),
@@ -231,21 +242,27 @@ def _background() -> Iterator[ThreadPoolExecutor]:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
+def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
+    """What loads the job's engine on this machine; told whether in a process of its own."""
     if job.model.id.startswith(SCRIPTED):
         settings = _scripted_settings(job.model.id)
         return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
 
-    return lambda _own_process: load_vllm(local_model(job.model, options), device_at_hand())
+    def load(own_process: bool) -> Engine:
+        model = local_model(job.model, options)
+        return load_vllm(model, device_at_hand(), own_process=own_process)
+
+    return load
 
 
 def _scripted_settings(model: str) -> ScriptedSettings:
-    kinds: dict[str, type[int] | type[float]] = {
+    kinds: dict[str, type[int] | type[float] | type[str]] = {
         "window": int,
         "max_model_len": int,
         "tokens": int,
         "step_seconds": float,
         "hang_seconds": float,
+        "counter": str,
     }
     query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))
     try:
@@ -259,7 +276,7 @@ def _scripted_settings(model: str) -> ScriptedSettings:
 
 
 def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:
-    job = _job_of_run(here, document)
+    job = job_of_run(here, document)
     name, _, number = engine_version.partition(" ")
     return Provenance(
         run_id=here.run_id,
@@ -276,7 +293,7 @@ def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) 
     )
 
 
-def _job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
+def job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
     """The run's own copy of the job, but for what may change while it runs and changes no row."""
     stored = JobSpec.model_validate(document["job"])
     today = here.job
@@ -298,7 +315,8 @@ def _price(here: JobAtHand, node: Node) -> NodePrice:
     return parse_prices(text_at(book, "the price book", here.options), book).price_of(node)
 
 
-def _require_job(here: JobAtHand) -> dict[str, Any]:
+def require_job(here: JobAtHand) -> dict[str, Any]:
+    """The run's `job.json`. Raises `RunMissing`."""
     document = here.ledger.job()
     if document is None:
         raise RunMissing(f"there is no run {here.run_id!r}", where=here.job.output.uri)

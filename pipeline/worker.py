@@ -85,6 +85,9 @@ class Worker:
         try:
             with self._beats.stood_in_for():
                 self._beats.begin()
+                if (notice := self._notice.pending()) and notice.kind != "risk":
+                    # A model takes longer to load than such a machine has left.
+                    raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
                 feed, saver = self._begin(self._engine.start())
                 self._work(feed, saver)
             # The last round of those beats was waited for.

@@ -26,6 +26,11 @@ class SpotmillError(Exception):
         return "\n  ".join(parts)
 
 
+def in_a_line(problem: Exception) -> str:
+    """An error's whole explanation as one line, to be one sentence among others."""
+    return "; ".join(line.strip() for line in str(problem).splitlines())
+
+
 class JobInvalid(SpotmillError):
     """The job file, or a command line, asks for something that makes no sense: mend it."""
 
@@ -56,6 +61,10 @@ class InputInvalid(SpotmillError):
 
 class InputChanged(SpotmillError):
     """An input file is not the one that was planned: stop the run."""
+
+
+class ObjectDamaged(SpotmillError):
+    """An object of the run is not what spotmill writes there: nobody can go on from it."""
 
 
 class StoreUnavailable(SpotmillError):

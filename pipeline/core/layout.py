@@ -6,6 +6,11 @@ import re
 from typing import NamedTuple
 
 RUNS = "runs/"
+DATA = "data/"
+
+
+# Right below its run's folder: what lies deeper is read by globs, but is no part.
+_PART = re.compile(r"data/run=(?!\.{1,2}/)([\w.-]+)/part-(\d{5,})\.parquet$")
 
 
 class EpochOfShard(NamedTuple):
@@ -20,7 +25,7 @@ class CheckpointName(NamedTuple):
 
 
 def parts_prefix(run_id: str) -> str:
-    return f"data/run={run_id}/"
+    return f"{DATA}run={run_id}/"
 
 
 def part_name(shard_id: int) -> str:
@@ -83,13 +88,29 @@ def run_manifest_key(run_id: str) -> str:
 
 def shard_of_part(key: str) -> int | None:
     """The shard a key under `data/` belongs to; None for a foreign object."""
-    found = re.search(r"/part-(\d{5,})\.parquet$", key)
-    return int(found[1]) if found else None
+    found = _PART.match(key)
+    return int(found[2]) if found else None
+
+
+def run_of_part(key: str) -> str | None:
+    """The run that a part belongs to by its name; None for a foreign object."""
+    found = _PART.match(key)
+    return found[1] if found else None
 
 
 def lease_of(key: str) -> EpochOfShard | None:
     found = re.search(r"/leases/(\d{5,})/(\d{6,})\.json$", key)
     return EpochOfShard(int(found[1]), int(found[2])) if found else None
+
+
+def worker_of_session(key: str) -> str | None:
+    found = re.search(r"/sessions/([^/]+)\.json$", key)
+    return found[1] if found else None
+
+
+def shard_of_manifest(key: str) -> int | None:
+    found = re.search(r"/manifests/part-(\d{5,})\.json$", key)
+    return int(found[1]) if found else None
 
 
 def checkpoint_of(key: str) -> CheckpointName | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -150,7 +150,11 @@ def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True)
 class SessionBill:
-    """One worker session, as its last beat left it."""
+    """One worker session, as the beat of this number left it.
+
+    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by shard and
+    epoch, where it did not publish the shard itself.
+    """
 
     worker_id: str
     node: Node
@@ -158,6 +162,9 @@ class SessionBill:
     buckets: Buckets
     state: str
     decoded: int = 0
+    beat: int = 0
+    unshared: int = 0
+    attempts: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def usd(self) -> Decimal | None:
@@ -222,6 +229,8 @@ def run_manifest(
                 "price_source": bill.price.source,
                 "cost": decimal_text(bill.usd),
                 "state": bill.state,
+                "decoded": bill.decoded,
+                "beat": bill.beat,
             }
             for bill in bills
         ],
@@ -262,7 +271,7 @@ class _Charge:
 
     usd: Decimal = Decimal(0)
     buckets: Buckets = Buckets()
-    decoded: int = 0
+    decoded: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
 
 _NOTHING = _Charge()
@@ -276,9 +285,15 @@ def _charges(manifests: Iterable[Mapping[str, Any]]) -> dict[str, _Charge]:
             charges[attempt["worker_id"]] = _Charge(
                 before.usd + (attempt_cost(attempt) or Decimal(0)),
                 before.buckets + Buckets.from_seconds(attempt["seconds"]),
-                before.decoded + attempt["tokens"]["output"] + attempt["tokens"]["wasted"],
+                {**before.decoded, (manifest["shard_id"], attempt["epoch"]): _decoded(attempt)},
             )
     return charges
+
+
+def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
+    tokens = manifest_attempt["tokens"]
+    decoded: int = tokens["output"] + tokens["wasted"]
+    return decoded
 
 
 def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
@@ -309,11 +324,18 @@ def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
     cost = None if bill.usd is None else bill.usd - charge.usd
     return {
         "worker_id": bill.worker_id,
-        # Decoded after the shard was somebody else's: no shard's manifest knows of them.
-        "tokens": max(0, bill.decoded - charge.decoded),
+        "tokens": bill.unshared + _unknown_to_shards(bill, charge),
         "seconds": (rest + lost).seconds(),
         "cost": decimal_text(cost),
     }
+
+
+def _unknown_to_shards(bill: SessionBill, charge: _Charge) -> int:
+    """Tokens decoded after the shard was somebody else's, who could not know of them."""
+    return sum(
+        max(0, decoded - charge.decoded.get(attempt, 0))
+        for attempt, decoded in bill.attempts.items()
+    )
 
 
 def _sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

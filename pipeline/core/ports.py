@@ -78,19 +78,22 @@ class Engine(Protocol):
         ...
 
     def submit(self, request: Request) -> None:
-        """Queue a request. Raises `RowRejected` when the engine refuses this one, `EngineDied`."""
+        """Queue a request. Raises `RowRejected` when the engine refuses this one, and `EngineDied`
+        when it takes none any more."""
         ...
 
     def step(self) -> Sequence[Completion]:
         """Advance every running request by one iteration; the requests that finished in it.
 
-        Raises `EngineDied`, also of an engine that hung. Of a dead engine, only `in_flight`,
-        `metrics`, `encode` and `close` may be called, and they raise nothing.
+        Raises `EngineDied`, with its last words, when it will give no more tokens: it died, or it
+        hung. Of a dead engine, only `in_flight`, `metrics`, `encode` and `close` may be called, and
+        they raise nothing.
         """
         ...
 
     def in_flight(self) -> Mapping[str, tuple[int, ...]]:
-        """Tokens generated so far, saved ones included, of every unfinished request."""
+        """Tokens generated so far, saved ones included, of every unfinished request. Answers after
+        a death as well, with what was known of them, and never raises."""
         ...
 
     def abort(self, request_ids: Iterable[str]) -> None: ...
@@ -99,7 +102,9 @@ class Engine(Protocol):
         """Counters since the engine started."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what it holds, dead or alive. Never raises; another may be loaded then."""
+        ...
 
 
 class InterruptionNotice(Protocol):
@@ -149,6 +154,10 @@ class FileFormat(Protocol):
 
     def manifest_of_part(self, body: bytes) -> bytes | None:
         """The manifest a published part carries; None when the object is no such part."""
+        ...
+
+    def rows_of_part(self, body: bytes) -> Sequence[FinishedRow]:
+        """What a published part answers, row by row. Raises `ObjectDamaged`."""
         ...
 
 

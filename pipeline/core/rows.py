@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Message: TypeAlias = Mapping[str, str]
 
@@ -27,6 +27,15 @@ Prompt: TypeAlias = TextPrompt | ChatPrompt
 
 
 @dataclass(frozen=True, slots=True)
+class Structured:
+    """What the answer's text must match: exactly one of these. `json` is a JSON schema's text."""
+
+    json: str | None = None
+    regex: str | None = None
+    choice: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How to draw tokens. Names and meanings are vLLM's `SamplingParams`."""
 
@@ -41,22 +50,24 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    logprobs: int | None = None
+    structured: Structured | None = None
 
     @property
     def continues_exactly(self) -> bool:
-        """Whether prompt + saved tokens, with `max_tokens` reduced, is the same request.
+        """Whether a row goes on from its saved tokens, or has to be restarted from its prompt.
 
-        A stop string may straddle the seam, `min_tokens` and penalties count generated tokens that
-        would now be part of the prompt, and a seeded stream of random numbers starts again: such
-        rows are restarted. Sampling without a seed continues equal in distribution.
+        Presence and frequency penalties count generated tokens alone, which the saved ones no
+        longer are; a seeded stream of random numbers, a grammar and earlier tokens' logprobs are
+        not brought back by a prompt. Sampling without a seed goes on equal in distribution; where
+        it must restart, it is drawn anew, which favours short answers (docs/continuation.md).
         """
         return (
-            not self.stop
-            and self.min_tokens == 0
-            and self.presence_penalty == 0.0
+            self.presence_penalty == 0.0
             and self.frequency_penalty == 0.0
-            and self.repetition_penalty == 1.0
             and (self.seed is None or self.temperature == 0.0)
+            and self.logprobs is None
+            and self.structured is None
         )
 
 
@@ -71,14 +82,35 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """`token` is the text this token adds; empty while a character's bytes are incomplete."""
+
+    token: str
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLogprobs:
+    """The token that was drawn, and the `top` likeliest ones, the likeliest first."""
+
+    token: str
+    token_id: int
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished request; `token_ids` are all generated ones, saved ones included."""
+    """A finished request; `token_ids` are all generated ones, saved ones included. `logprobs`
+    has an entry for each of them, where the sampling asks for it."""
 
     request_id: str
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str
     cached_tokens: int
+    logprobs: tuple[PositionLogprobs, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +124,24 @@ class FinishedRow:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    logprobs: tuple[PositionLogprobs, ...] | None = None
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> FinishedRow:
+        """The inverse of `dataclasses.asdict`, and of that as JSON."""
+        positions = document.get("logprobs")
+        if positions is None:
+            return FinishedRow(**document)
+        return FinishedRow(**{**document, "logprobs": tuple(map(_position, positions))})
+
+
+def _position(document: Mapping[str, Any]) -> PositionLogprobs:
+    return PositionLogprobs(
+        document["token"],
+        document["token_id"],
+        document["logprob"],
+        tuple(TokenLogprob(**top) for top in document["top"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ class ShardAccount:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`beat` only grows. `shards` are the ones held now; `error` says why a session failed."""
+    """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
+    worker's; `unshared` tokens were decoded for none. `error` says why a session failed."""
 
     worker_id: str
     beat: int
@@ -34,8 +35,10 @@ class Session:
     price: NodePrice
     buckets: Buckets = Buckets()
     shards: Mapping[int, ShardAccount] = field(default_factory=dict)
+    dropped: Mapping[int, ShardAccount] = field(default_factory=dict)
     rows: int = 0
     decoded: int = 0
+    unshared: int = 0
     error: str | None = None
     error_kind: str | None = None
 
@@ -43,10 +46,26 @@ class Session:
     def over(self) -> bool:
         return self.state in ENDED
 
+    def account(self, shard_id: int) -> ShardAccount | None:
+        """What it says of a shard that it did not publish."""
+        return self.shards.get(shard_id) or self.dropped.get(shard_id)
+
     @property
     def bill(self) -> SessionBill:
         return SessionBill(
-            self.worker_id, self.node, self.price, self.buckets, self.state, self.decoded
+            self.worker_id,
+            self.node,
+            self.price,
+            self.buckets,
+            self.state,
+            self.decoded,
+            self.beat,
+            self.unshared,
+            {
+                (shard_id, account.epoch): account.decoded
+                for accounts in (self.shards, self.dropped)
+                for shard_id, account in accounts.items()
+            },
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -61,9 +80,11 @@ class Session:
             "on_demand_price_per_hour": decimal_text(self.price.on_demand_usd_per_hour),
             "price_source": self.price.source,
             "seconds": self.buckets.seconds(),
-            "shards": {str(shard): asdict(account) for shard, account in self.shards.items()},
+            "shards": _accounts_to_json(self.shards),
+            "dropped": _accounts_to_json(self.dropped),
             "rows": self.rows,
             "decoded": self.decoded,
+            "unshared": self.unshared,
             "error": self.error,
             "error_kind": self.error_kind,
         }
@@ -83,11 +104,19 @@ class Session:
                 decimal_of(document["on_demand_price_per_hour"]),
             ),
             buckets=Buckets.from_seconds(document["seconds"]),
-            shards={
-                int(shard): ShardAccount(**account) for shard, account in document["shards"].items()
-            },
+            shards=_accounts_of(document["shards"]),
+            dropped=_accounts_of(document["dropped"]),
             rows=document["rows"],
             decoded=document["decoded"],
+            unshared=document["unshared"],
             error=document["error"],
             error_kind=document["error_kind"],
         )
+
+
+def _accounts_to_json(accounts: Mapping[int, ShardAccount]) -> dict[str, Any]:
+    return {str(shard): asdict(account) for shard, account in accounts.items()}
+
+
+def _accounts_of(document: Mapping[str, Any]) -> dict[int, ShardAccount]:
+    return {int(shard): ShardAccount(**account) for shard, account in document.items()}

@@ -12,20 +12,11 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.core.errors import InputInvalid, JobInvalid
+from pipeline.dataset.outputs import output_schema
 from pipeline.dataset.prompts import check_prompt_type, check_template, prompt_columns
 from pipeline.job import JobSpec
 from pipeline.yaml_lines import closest
 
-OUTPUT_SCHEMA = pa.schema(
-    [
-        pa.field("completion", pa.string()),
-        pa.field("finish_reason", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("prompt_tokens", pa.int64()),
-        pa.field("completion_tokens", pa.int64()),
-        pa.field("cached_tokens", pa.int64()),
-    ]
-)
 _ROW = "__spotmill_row"
 # DuckDB reads these words as functions when no column is called so.
 _FICKLE_WORDS = frozenset(
@@ -64,7 +55,7 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
                 raise JobInvalid(
                     f"no column {name!r}{closest(name, schema.names)}", where=f"{where}, {uri}"
                 )
-    clash = sorted(set(carried) & set(OUTPUT_SCHEMA.names))
+    clash = sorted(set(carried) & set(output_schema(job.sampling).names))
     if clash:
         raise JobInvalid(
             f"the input's column {clash[0]!r} has the name of an output column",

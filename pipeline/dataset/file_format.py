@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.checkpoint import Attempt, Checkpoint
+from pipeline.core.errors import ObjectDamaged
 from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.poison import strike_from_json
 from pipeline.core.rows import FinishedRow
+from pipeline.dataset.outputs import LOGPROBS, OUTPUT_SCHEMA
 
 _ACCOUNT_KEY = b"spotmill.checkpoint"
 _SCHEMA = pa.schema(
@@ -24,6 +26,7 @@ _SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
+        LOGPROBS,
         pa.field("tokens_so_far", pa.list_(pa.int32())),
     ]
 )
@@ -61,7 +64,7 @@ class ParquetFormat:
         for row in table.to_pylist():
             tokens = row.pop("tokens_so_far")
             if tokens is None:
-                finished.append(FinishedRow(**row))
+                finished.append(FinishedRow.from_json(row))
             else:
                 in_flight[row["row"]] = tuple(tokens)
         return Checkpoint(
@@ -81,3 +84,24 @@ class ParquetFormat:
         except (pa.ArrowInvalid, OSError):
             return None
         return metadata.get(FOOTER_KEY.encode())
+
+    def rows_of_part(self, body: bytes) -> list[FinishedRow]:
+        try:
+            table = pq.read_table(io.BytesIO(body))
+            for field in OUTPUT_SCHEMA:
+                _check_column(table, field)
+            rows = table.select(OUTPUT_SCHEMA.names).to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as problem:
+            raise ObjectDamaged("not a whole Parquet file", why=str(problem)) from problem
+        return [FinishedRow(number, **row) for number, row in enumerate(rows)]
+
+
+def _check_column(table: pa.Table, field: pa.Field) -> None:
+    if field.name not in table.schema.names:
+        raise ObjectDamaged(f"column {field.name!r} is missing")
+    column = table.column(field.name)
+    if column.type != field.type:
+        raise ObjectDamaged(f"column {field.name!r} is {column.type}, not {field.type}")
+    if field.type == pa.int64() and column.null_count:
+        row = column.is_null().index(True).as_py()
+        raise ObjectDamaged(f"row {row}: {field.name} is empty")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.errors import ObjectDamaged
 from pipeline.core.shards import Shard
 
 _SCHEMA_KEY = b"spotmill.input_schema"
@@ -47,6 +48,16 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def decode_plan(body: bytes) -> Plan:
+    """Raises `ObjectDamaged`."""
+    try:
+        return _decoded(body)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as problem:
+        raise ObjectDamaged(
+            "not a plan", where="plan.parquet", why=f"{type(problem).__name__}: {problem}"
+        ) from problem
+
+
+def _decoded(body: bytes) -> Plan:
     table = pq.read_table(io.BytesIO(body))
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(table.schema.metadata[_SCHEMA_KEY])))
     shards = tuple(

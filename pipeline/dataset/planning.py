@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
-from pipeline.core.errors import InputInvalid
+from pipeline.core.errors import InputChanged, InputInvalid
 from pipeline.core.shards import InputFile, plan_shards
 from pipeline.dataset.columns import check_same, resolve_columns
-from pipeline.dataset.files import FileVersion, discover, read_footers
+from pipeline.dataset.files import FileVersion, check_unchanged, discover, read_footers
 from pipeline.dataset.plan_file import Plan
 from pipeline.job import JobSpec, fingerprint
 from pipeline.stores.options import StoreOptions
@@ -29,6 +31,25 @@ def plan_job(job: JobSpec, options: StoreOptions) -> Plan:
             "the dataset holds no rows", where=job.input.uri, hint="check input.uri and its writer"
         )
     return Plan(shards, first)
+
+
+def plan_problems(
+    job: JobSpec, plan: Plan, fingerprint: str, options: StoreOptions
+) -> Iterator[str]:
+    """How a stored plan differs from the one that its own files give, in words.
+
+    A file that changed since is passed over here: whoever reads its rows finds that out.
+    """
+    if input_fingerprint(plan) != fingerprint:
+        yield "plan.parquet: its files are not those that the run's fingerprint was made of"
+    files = {shard.uri: FileVersion(shard.uri, shard.etag, shard.size) for shard in plan.shards}
+    try:
+        check_unchanged(plan.shards, options)
+        read = [file for file, _ in read_footers(list(files.values()), options)]
+    except (InputChanged, InputInvalid):
+        return
+    if tuple(plan_shards(read, job.shards.rows)) != plan.shards:
+        yield "plan.parquet: its shards are not each row of its files once and in order"
 
 
 def input_fingerprint(plan: Plan) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ from pipeline.core.errors import InputInvalid, RowRejected
 from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.rows import FinishedRow, Prompt, Sampling
 from pipeline.core.shards import Shard
-from pipeline.dataset.columns import OUTPUT_SCHEMA, Columns, matching_rows, resolve_columns
+from pipeline.dataset.columns import Columns, matching_rows, resolve_columns
 from pipeline.dataset.files import check_unchanged, first_line, open_parquet, read_error
+from pipeline.dataset.outputs import output_schema
 from pipeline.dataset.prompts import prompt_columns, prompt_maker
 from pipeline.job import JobSpec, SamplingSpec
 from pipeline.stores.options import StoreOptions
@@ -55,6 +57,7 @@ class ParquetShard:
         self._table = table
         self._sampling = job.sampling
         self._base = job.sampling.core()
+        self._outputs = output_schema(job.sampling)
         self._prompt_columns = {name: table.column(name) for name in prompt_columns(job.input)}
         self._make_prompt = prompt_maker(job.input)
 
@@ -86,14 +89,17 @@ class ParquetShard:
     def encode_part(self, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
         if [entry.row for entry in finished] != list(range(self.rows)):
             raise ValueError("a part holds every row of its shard exactly once, in order")
+        return self._encoded(self._table, finished, manifest)
+
+    def _encoded(self, rows: pa.Table, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
         outputs = pa.table(
             [
-                pa.array([getattr(entry, field.name) for entry in finished], field.type)
-                for field in OUTPUT_SCHEMA
+                pa.array([_output(entry, field.name) for entry in finished], field.type)
+                for field in self._outputs
             ],
-            schema=OUTPUT_SCHEMA,
+            schema=self._outputs,
         )
-        part = self._table.select(self._carried.names)
+        part = rows.select(self._carried.names)
         for field, column in zip(outputs.schema, outputs.columns, strict=True):
             part = part.append_column(field, column)
         # The writer's pandas metadata describes another table than this one.
@@ -113,22 +119,30 @@ class ParquetShard:
             return f"it is not a whole Parquet file: {first_line(problem)}"
         if published.num_rows != self.rows:
             return f"{published.num_rows} rows, the input has {self.rows}"
-        missing = [
-            n
-            for n in (*self._carried.names, *OUTPUT_SCHEMA.names)
-            if n not in published.schema.names
-        ]
-        if missing:
-            return f"column {missing[0]!r} is missing"
+        if wrong := _schema_difference(published.schema, self._part_schema()):
+            return wrong
         for name in self._carried.names:
-            if not _same(published.column(name), self._table.column(name)):
-                return f"column {name!r} is not the input's, row by row"
+            row = _first_unlike(published.column(name), self._table.column(name))
+            if row is not None:
+                return f"row {row}: column {name!r} is not the input's"
         answered = pc.xor(
             pc.is_valid(published.column("completion")), pc.is_valid(published.column("error"))
         )
         if not pc.all(answered, min_count=0).as_py():
-            return "a row has neither, or both, of completion and error"
+            row = answered.index(False).as_py()
+            return f"row {row} has neither, or both, of completion and error"
         return None
+
+    def _part_schema(self) -> pa.Schema:
+        """As Parquet gives it back, which does not keep every type."""
+        nothing = io.BytesIO(self._encoded(self._table.slice(0, 0), (), b"{}"))
+        return pq.read_schema(nothing)
+
+
+def _output(entry: FinishedRow, name: str) -> Any:
+    value = getattr(entry, name)
+    # Arrow knows tuples and dictionaries, but no dataclasses.
+    return [asdict(position) for position in value] if isinstance(value, tuple) else value
 
 
 def _cell(column: pa.ChunkedArray, row: int, what: str) -> Any:
@@ -139,9 +153,27 @@ def _cell(column: pa.ChunkedArray, row: int, what: str) -> Any:
         raise RowRejected(f"{what} cannot be read: {first_line(problem)}") from problem
 
 
-def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
-    """Equal row by row, where not-a-number equals itself, as it does not to pyarrow."""
-    return bool(one.equals(other)) or all(map(_same_cell, one, other))
+def _schema_difference(published: pa.Schema, expected: pa.Schema) -> str | None:
+    for name in expected.names:
+        if name not in published.names:
+            return f"column {name!r} is missing"
+    for name in published.names:
+        if name not in expected.names:
+            return f"column {name!r} is neither carried nor an output"
+    if published.names != expected.names:
+        return f"its columns are {published.names}, not {expected.names}"
+    for is_, should in zip(published.types, expected, strict=True):
+        if is_ != should.type:
+            return f"column {should.name!r} is {is_}, not {should.type}"
+    return None
+
+
+def _first_unlike(one: pa.ChunkedArray, other: pa.ChunkedArray) -> int | None:
+    """The first row that differs, where not-a-number equals itself, as it does not to pyarrow."""
+    if one.equals(other):
+        return None
+    pairs = enumerate(zip(one, other, strict=True))
+    return next((row for row, cells in pairs if not _same_cell(*cells)), None)
 
 
 def _same_cell(one: pa.Scalar, other: pa.Scalar) -> bool:
@@ -182,7 +214,7 @@ def _read(shard: Shard, columns: Columns, options: StoreOptions) -> pa.Table:
                     break
     except OSError as problem:
         raise read_error(problem, shard.uri) from problem
-    except pa.ArrowInvalid as problem:
+    except (pa.ArrowException, IndexError) as problem:
         raise InputInvalid("not a whole Parquet file", where=shard.uri, why=str(problem)) from (
             problem
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import EngineDied, RowRejected
 from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
+from pipeline.engines.counter import counter_in
 
 _VOCABULARY = 50_000
 REJECTED, DEADLY, HANGING = "[[reject]]", "[[die]]", "[[hang]]"
@@ -19,13 +20,16 @@ REJECTED, DEADLY, HANGING = "[[reject]]", "[[die]]", "[[hang]]"
 
 @dataclass(frozen=True, slots=True)
 class ScriptedSettings:
-    """`step_seconds` is one iteration's time; `tokens` the longest answer it ends by itself."""
+    """`step_seconds` is one iteration's time; `tokens` the longest answer it ends by itself.
+    `counter` is a directory in which every engine counts what it decodes (`engines/counter.py`).
+    """
 
     window: int = 64
     max_model_len: int = 2048
     tokens: int = 40
     step_seconds: float = 0.0
     hang_seconds: float = 300.0
+    counter: str = ""
 
 
 def kill_this_process() -> None:
@@ -56,6 +60,7 @@ class ScriptedEngine:
         self._own_process = own_process
         self._crash = crash
         self._running: dict[str, _Running] = {}
+        self._count = counter_in(settings.counter)
         self._dead = False
 
     @property
@@ -94,6 +99,8 @@ class ScriptedEngine:
         self._refuse_when_dead()
         self._sleep(self._settings.step_seconds)
         self._die_if_told_to()
+        # Before they exist, so that nobody can have saved a token that was not counted.
+        self._count(len(self._running))
         done: list[Completion] = []
         for running in list(self._running.values()):
             running.tokens.append(running.answer[len(running.tokens)])

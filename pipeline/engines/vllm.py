@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
-import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected
-from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request, Sampling
+from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
+from pipeline.engines.continuation import positions, sampling_arguments
+from pipeline.engines.last_words import hint_for, root_cause, words_of
 from pipeline.engines.limits import Device
+from pipeline.engines.overheard import Overheard
+from pipeline.engines.own_process import CoreProcesses
+from pipeline.engines.starting import arguments, set_environment
+from pipeline.engines.watchdog import Watchdog, leave_process
 from pipeline.job import ModelSpec
 
 if TYPE_CHECKING:
@@ -21,14 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spotmill.engine")
 
-_QUIET = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-_CONTEXT_TOKENS = 8
 _PROPOSED = "vllm:spec_decode_num_draft_tokens"
 _ACCEPTED = "vllm:spec_decode_num_accepted_tokens"
 
@@ -46,57 +45,76 @@ def device_at_hand() -> Device:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_vllm(model: ModelSpec, device: Device) -> VllmEngine:
-    """Load a model, by local path or hub id. Raises `EngineFailed` with vLLM's own words."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if device == "cpu":
-        # Without a device to overlap with, an engine core of its own only starts slowly.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    if Path(model.id).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+def load_vllm(
+    model: ModelSpec, device: Device, *, own_process: bool = False, hang_seconds: float = 300.0
+) -> VllmEngine:
+    """Load a model, by local path or hub id. Raises `EngineFailed` with vLLM's own words.
+
+    On a CPU the engine runs in this process unless it is to have its `own_process`, so that a
+    crash of the one is survived by the other; on a GPU it always has its own. After `hang_seconds`
+    without a token a process of its own is killed, and `step` raises `EngineDied`; where it has
+    none, this process ends with exit code 1.
+
+    One at a time: `close` the one before, dead or alive.
+    """
+    # Without a device to overlap with, an engine core of its own only starts slowly.
+    separate = own_process or device == "cuda"
+    set_environment(model, own_process=separate)
     # vLLM 0.32's own use of a name that torch 2.13 deprecates; nobody here can act on it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\..*")
+    overheard = Overheard()
     try:
-        from vllm import LLM
+        from vllm import LLM, envs
 
-        return VllmEngine(LLM(**_arguments(model)))
+        # An engine in this process has frozen what it read of the environment.
+        envs.disable_envs_cache()
+        with overheard.listening() if separate else nullcontext():
+            llm = LLM(**arguments(model))
     except Exception as problem:
+        # Of a core of its own, vLLM says here only that it has said why elsewhere.
+        said = root_cause(overheard.text()) if separate else None
+        why = said or words_of(problem)
         raise EngineFailed(
-            "the engine could not start",
-            where=model.id,
-            why=f"{type(problem).__name__}: {_last_words(problem)}",
-            hint=_hint(str(problem)),
+            "the engine could not start", where=model.id, why=why, hint=hint_for(why)
         ) from problem
+    return VllmEngine(llm, hang_seconds, overheard if separate else None)
 
 
 class VllmEngine:
-    """Implements `Engine` by feeding `LLM.llm_engine` one request at a time."""
+    """Implements `Engine` by feeding `LLM.llm_engine` one request at a time.
 
-    def __init__(self, llm: LLM) -> None:
-        self._llm = llm
-        self._engine = llm.llm_engine
+    `in_flight` and `metrics` answer after a death, and after `close`, with what was last known.
+    """
+
+    def __init__(self, llm: LLM, hang_seconds: float, overheard: Overheard | None) -> None:
+        import vllm
+
+        self.version = f"vllm {vllm.__version__}"
+        # A quarter more than the engine runs at once, so that a place never stays empty a step.
+        running: int = llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        self.window = running + max(8, running // 4)
+        self._llm: LLM | None = llm
         # A tokenizer of its own, since `encode` runs beside the engine's detokenizing.
         self._tokenizer = copy.deepcopy(llm.get_tokenizer())
         self._requests: dict[str, Request] = {}
+        self._finished = 0
+        self._last_in_flight: Mapping[str, tuple[int, ...]] = {}
         self._before = EngineMetrics()
-        self._before = self.metrics()
-
-    @property
-    def window(self) -> int:
-        """A quarter more than the engine runs at once, so that a place never stays empty a step."""
-        running: int = self._engine.vllm_config.scheduler_config.max_num_seqs
-        return running + max(8, running // 4)
-
-    @property
-    def version(self) -> str:
-        import vllm
-
-        return f"vllm {vllm.__version__}"
+        self._before = self._last_metrics = self.metrics()
+        self._closed = Event()
+        self._core: CoreProcesses | None = None
+        wait: Callable[[float], bool] = self._closed.wait
+        hung: Callable[[str], None] = leave_process
+        if overheard is not None:
+            started = llm.llm_engine.engine_core.resources.engine_manager.processes
+            self._core = CoreProcesses(started, overheard)
+            wait, hung = self._core.wait, self._core.kill
+        self._watchdog = Watchdog(hang_seconds, self._mark, wait, hung, self._release_step)
+        self._watchdog.start()
 
     @property
     def own_process(self) -> bool:
-        return False
+        return self._core is not None
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         try:
@@ -115,44 +133,65 @@ class VllmEngine:
         return tuple(tokens)
 
     def submit(self, request: Request) -> None:
-        from vllm.exceptions import VLLMValidationError
+        from vllm.exceptions import VLLMClientError
 
-        prompt = {
-            "type": "token",
-            "prompt_token_ids": [*request.prompt_token_ids, *request.saved],
-        }
+        engine = self._engine
         try:
-            self._engine.add_request(request.id, prompt, _sampling_params(request))
-        except (VLLMValidationError, ValueError) as problem:
+            begun = _begun(engine, request) if request.saved else None
+            if begun is None:
+                request = replace(request, saved=())
+            prompt = {
+                "type": "token",
+                "prompt_token_ids": [*request.prompt_token_ids, *request.saved],
+            }
+            params = _sampling_params(request, saved=len(request.saved))
+            name = engine.add_request(request.id, prompt, params)
+        except (VLLMClientError, ValueError) as problem:
+            engine.output_processor.abort_requests([request.id], internal=False)
             raise RowRejected(f"the engine refuses the row: {problem}") from problem
+        except Exception as problem:
+            raise self._died(problem) from problem
+        if begun is not None:
+            engine.output_processor.request_states[name].detokenizer = begun
         self._requests[request.id] = request
 
     def step(self) -> Sequence[Completion]:
+        engine = self._engine
+        if not self._requests:
+            # A core of its own would have nothing to answer, and be waited for.
+            return []
+        self._watchdog.pulse += 1
         try:
-            outputs = self._engine.step()
+            outputs = engine.step()
         except Exception as problem:
-            raise EngineDied(
-                "the engine died", why=f"{type(problem).__name__}: {_last_words(problem)}"
-            ) from problem
+            raise self._died(problem) from problem
+        finally:
+            self._watchdog.pulse += 1
         return [self._completion(output) for output in outputs if output.finished]
 
     def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+        if self._llm is None:
+            return self._last_in_flight
         # FINAL_ONLY requests show their tokens only here; asked a few times a minute, this costs
         # nothing, where cumulative outputs would cost every step. Pinned by a test.
-        states = self._engine.output_processor.request_states.values()
+        states = self._llm.llm_engine.output_processor.request_states.values()
         begun = {
             state.external_req_id: tuple(state.detokenizer.output_token_ids) for state in states
         }
-        return {
-            name: (*request.saved, *begun.get(name, ())) for name, request in self._requests.items()
-        }
+        return {name: begun.get(name, request.saved) for name, request in self._requests.items()}
 
     def abort(self, request_ids: Iterable[str]) -> None:
         known = [name for name in request_ids if self._requests.pop(name, None)]
-        if known:
-            self._engine.abort_request(known)
+        if known and self._llm is not None:
+            try:
+                self._llm.llm_engine.abort_request(known)
+            except Exception as problem:
+                # They are gone with it; the next step says so.
+                log.debug("abort in a dead engine: %s", problem)
 
     def metrics(self) -> EngineMetrics:
+        if self._llm is None:
+            return self._last_metrics
         counters = {metric.name: metric for metric in self._llm.get_metrics()}
 
         def value(name: str) -> int:
@@ -166,82 +205,101 @@ class VllmEngine:
         )
 
     def close(self) -> None:
-        engine_core = self._engine.engine_core
-        engine_core.shutdown()
+        """Frees the device and the memory. Never raises; may be called again."""
+        if self._llm is None:
+            return
+        self._last_in_flight, self._last_metrics = self.in_flight(), self.metrics()
+        engine_core, self._llm = self._llm.llm_engine.engine_core, None
+        self._closed.set()
+        try:
+            engine_core.shutdown()
+        except Exception as problem:
+            log.warning("the engine did not shut down in order: %s", words_of(problem))
+        if self._core is not None:
+            self._core.kill()
+            self._core.release()
+        # Its parts refer to each other in circles, and hold the weights until these are found.
+        del engine_core
+        gc.collect()
+
+    @property
+    def _engine(self) -> Any:
+        if self._llm is None:
+            raise EngineDied("the engine is closed")
+        return self._llm.llm_engine
 
     def _completion(self, output: Any) -> Completion:
         request = self._requests.pop(output.request_id)
+        self._finished += 1
         answer = output.outputs[0]
-        tokens = (*request.saved, *answer.token_ids)
-        text = answer.text if not request.saved else self._text(request, tokens, answer)
         return Completion(
             request_id=request.id,
-            text=text,
-            token_ids=tokens,
+            text=answer.text,
+            token_ids=tuple(answer.token_ids),
             finish_reason=answer.finish_reason or "abort",
             cached_tokens=output.num_cached_tokens or 0,
+            logprobs=positions(answer.logprobs, request.sampling.logprobs),
         )
 
-    def _text(self, request: Request, tokens: tuple[int, ...], answer: Any) -> str:
-        """What vLLM would have said, had it generated the saved tokens too.
+    def _mark(self) -> tuple[int, int] | None:
+        """Asked by the watchdog's thread; changes with every token."""
+        llm = self._llm
+        if llm is None or not self._requests:
+            return None
+        # Copied in one go, since the other thread changes it meanwhile.
+        states = list(llm.llm_engine.output_processor.request_states.values())
+        return self._finished, sum(state.detokenizer.num_output_tokens() for state in states)
 
-        It decodes after the prompt, which decides on a leading space, and leaves a stop token out.
-        """
-        before = request.prompt_token_ids[-_CONTEXT_TOKENS:]
-        shown = tokens[:-1] if answer.finish_reason == "stop" else tokens
-        whole: str = self._tokenizer.decode((*before, *shown), skip_special_tokens=True)
-        prompt: str = self._tokenizer.decode(before, skip_special_tokens=True)
-        return whole[len(prompt) :]
+    def _release_step(self) -> None:
+        """Asked by the watchdog's thread when nothing runs any more."""
+        llm = self._llm
+        if llm is not None and self._core is not None:
+            # vLLM 0.32's monitor ends the thread that fills this queue without a word in it, and
+            # a step waits for ever.
+            llm.llm_engine.engine_core.outputs_queue.put_nowait(EngineDied("its process ended"))
 
+    def _died(self, problem: Exception) -> EngineDied:
+        from vllm.v1.engine.exceptions import EngineDeadError
 
-def _arguments(model: ModelSpec) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "model": model.id,
-        "revision": model.revision,
-        "max_model_len": model.max_model_len,
-        "load_format": "safetensors",
-        "disable_log_stats": False,
-        "use_tqdm_on_load": False,
-        "seed": 0,
-    }
-    if model.quantization not in ("auto", "none"):
-        arguments["quantization"] = model.quantization
-    if model.speculative.method != "none":
-        arguments["speculative_config"] = model.speculative.model_dump(exclude_none=True)
-    return arguments | model.engine
+        known = self._core is not None and (
+            self._core.dead or isinstance(problem, EngineDied | EngineDeadError)
+        )
+        why = self._core.last_words() if self._core is not None and known else words_of(problem)
+        return EngineDied("the engine died", why=why)
 
 
-def _sampling_params(request: Request) -> SamplingParams:
+def _begun(engine: Any, request: Request) -> Any:
+    """The request's detokenizer as it was after the saved tokens, so that stop strings, characters
+    and spaces that straddle the seam are vLLM's own; None when the answer had ended in them."""
+    from vllm.v1.engine import EngineCoreRequest
+    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+    as_it_was = EngineCoreRequest(
+        request_id=request.id,
+        prompt_token_ids=list(request.prompt_token_ids),
+        mm_features=None,
+        sampling_params=_sampling_params(request, saved=0),
+        pooling_params=None,
+        arrival_time=0.0,
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
+    )
+    detokenizer = IncrementalDetokenizer.from_new_request(
+        engine.output_processor.tokenizer, as_it_was
+    )
+    ended = detokenizer.update(list(request.saved), stop_terminated=False)
+    return None if ended else detokenizer
+
+
+def _sampling_params(request: Request, saved: int) -> SamplingParams:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    asked: Sampling = request.sampling
+    asked = sampling_arguments(request, saved)
+    structured = asked.pop("structured")
     return SamplingParams(
-        max_tokens=asked.max_tokens - len(request.saved),
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        top_k=asked.top_k,
-        min_p=asked.min_p,
-        seed=asked.seed,
-        stop=list(asked.stop),
-        min_tokens=asked.min_tokens,
-        presence_penalty=asked.presence_penalty,
-        frequency_penalty=asked.frequency_penalty,
-        repetition_penalty=asked.repetition_penalty,
+        **asked,
+        structured_outputs=structured and StructuredOutputsParams(**structured),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def _last_words(problem: BaseException) -> str:
-    return (str(problem).strip() or repr(problem)).splitlines()[-1]
-
-
-def _hint(message: str) -> str:
-    hints = {
-        "out of memory": "lower model.engine.gpu_memory_utilization or max_model_len",
-        "KV cache": "lower max_model_len, or give the cache more memory in model.engine",
-        "Unrecognized": "this model's architecture is unknown to this vLLM: check its version",
-        "unexpected keyword": "correct model.engine: its keys are vLLM's EngineArgs",
-    }
-    found = [hint for words, hint in hints.items() if words.lower() in message.lower()]
-    return found[0] if found else "run `spotmill validate` on the job, then see the worker's log"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import PrefectException
-from prefect.states import Cancelling
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelling, Crashed
 
 from pipeline.core.errors import PoolUnavailable
 from pipeline.core.fleet import WorkerEnd
@@ -70,7 +70,8 @@ class DeploymentPool:
         with _answering(), get_client(sync_client=True) as client:
             for worker_id, state in self._states().items():
                 if state is None or not state.is_final():
-                    client.set_flow_run_state(self._live[worker_id], Cancelling())
+                    with suppress(ObjectNotFound):
+                        client.set_flow_run_state(self._live[worker_id], Cancelling())
         deadline = time.monotonic() + _DRAIN_SECONDS
         while self._live and time.monotonic() < deadline:
             self.ended()
@@ -84,7 +85,15 @@ class DeploymentPool:
 
     def _states(self) -> dict[str, State | None]:
         with _answering(), get_client(sync_client=True) as client:
-            return {name: client.read_flow_run(run).state for name, run in self._live.items()}
+            return {name: _state_of(client, run) for name, run in self._live.items()}
+
+
+def _state_of(client: SyncPrefectClient, run: UUID) -> State | None:
+    try:
+        return client.read_flow_run(run).state
+    except ObjectNotFound:
+        # Prefect will never tell what became of it. If it lives, its session says so.
+        return Crashed(message="its flow run was deleted")
 
 
 @contextmanager

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pipeline.core.errors import RowRejected
 from pipeline.core.ports import Engine
-from pipeline.core.rows import ChatPrompt, Completion, Request, Sampling, TextPrompt
+from pipeline.core.rows import ChatPrompt, Request, Sampling, TextPrompt
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import load_vllm
-from pipeline.job import ModelSpec
-
-TARGET = Path(__file__).resolve().parents[2] / "sample_data/models/target"
-PROMPTS = [
-    "Ticket:\nI was charged twice for order A12.\n\nTriage:\n",
-    "Ticket:\nThe app crashes.\n\nTriage:\n",
-    "Ticket:\nPlease cancel my plan, I wrote three times already.\n\nTriage:\n",
-]
+from tests.contracts.real_engine import PROMPTS, answers, finish, float32
 
 
 @pytest.fixture(
@@ -32,30 +24,21 @@ PROMPTS = [
             "vllm",
             marks=[pytest.mark.vllm, pytest.mark.filterwarnings("ignore")],
         ),
+        pytest.param(
+            # As it always is on a GPU.
+            "vllm in its own process",
+            marks=[pytest.mark.vllm, pytest.mark.filterwarnings("ignore")],
+        ),
     ],
 )
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = (
         ScriptedEngine(ScriptedSettings(max_model_len=512, tokens=40), time.sleep)
         if request.param == "scripted"
-        else load_vllm(_float32(), "cpu")
+        else load_vllm(float32(), "cpu", own_process=request.param != "vllm")
     )
     yield made
     made.close()
-
-
-def _float32() -> ModelSpec:
-    """In bf16, near-ties fall differently in batches of different make-up."""
-    return ModelSpec(
-        id=str(TARGET),
-        max_model_len=512,
-        engine={
-            "dtype": "float32",
-            "enforce_eager": True,
-            "kv_cache_memory_bytes": 1 << 28,
-            "max_num_seqs": 16,
-        },
-    )
 
 
 def requests(engine: Engine, max_tokens: int = 24) -> list[Request]:
@@ -63,19 +46,6 @@ def requests(engine: Engine, max_tokens: int = 24) -> list[Request]:
         Request(f"row-{row}", engine.encode(TextPrompt(text)), Sampling(max_tokens=max_tokens))
         for row, text in enumerate(PROMPTS)
     ]
-
-
-def finish(engine: Engine) -> dict[str, Completion]:
-    done: dict[str, Completion] = {}
-    while engine.in_flight():
-        done |= {completion.request_id: completion for completion in engine.step()}
-    return done
-
-
-def answers(engine: Engine, asked: list[Request]) -> dict[str, Completion]:
-    for request in asked:
-        engine.submit(request)
-    return finish(engine)
 
 
 def test_every_request_finishes_once_with_its_tokens(engine: Engine) -> None:

@@ -14,7 +14,7 @@ from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import Session
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.verify import problems
-from tests.simulation.memory_rows import Row, rows_of_part
+from tests.simulation.memory_rows import JsonFormat, Row
 from tests.simulation.night import Night
 from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
 
@@ -49,7 +49,9 @@ def _rows(universe: Universe) -> Iterator[str]:
         part = universe.ledger.part(shard_id)
         if part is None:
             continue
-        for number, (row, found) in enumerate(zip(rows, rows_of_part(part), strict=True)):
+        for number, (row, found) in enumerate(
+            zip(rows, JsonFormat().rows_of_part(part), strict=True)
+        ):
             expected = answer(number, row)
             if expected.error == QUARANTINED and (found.error or "").startswith(QUARANTINED):
                 continue
@@ -108,11 +110,12 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{worker_id}: its bill is not the run's"
 
 
-def _attempts(universe: Universe) -> Iterator[Mapping[str, Any]]:
+def _attempts(universe: Universe) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for shard_id in universe.night.rows:
         part = universe.ledger.part(shard_id)
         shard = None if part is None else universe.ledger.manifest_of_part(part)
-        yield from shard["attempts"] if shard else ()
+        for attempt in shard["attempts"] if shard else ():
+            yield shard_id, attempt
 
 
 def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -134,11 +137,20 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _recorded(universe: Universe, sessions: Mapping[str, Session]) -> int:
-    """Tokens that anything durable tells of: a session's last beat, or checkpoints after it."""
-    in_shards: Counter[str] = Counter()
-    for attempt in _attempts(universe):
-        in_shards[attempt["worker_id"]] += attempt["tokens"]["output"] + attempt["tokens"]["wasted"]
-    return sum(max(session.decoded, in_shards[name]) for name, session in sessions.items())
+    """Tokens that anything durable tells of: sessions that ended know them all, of the others
+    their last beat tells, or checkpoints after it."""
+    charged: Counter[tuple[str, int, int]] = Counter()
+    for shard_id, attempt in _attempts(universe):
+        tokens = attempt["tokens"]["output"] + attempt["tokens"]["wasted"]
+        charged[attempt["worker_id"], shard_id, attempt["epoch"]] += tokens
+    total = sum(session.decoded for session in sessions.values() if session.over)
+    for name, session in sessions.items():
+        if not session.over:
+            beaten = {(name, *attempt): n for attempt, n in session.bill.attempts.items()}
+            mine = {attempt for attempt in charged if attempt[0] == name}
+            total += sum(max(beaten.get(a, 0), charged[a]) for a in mine | beaten.keys())
+            total += session.unshared
+    return total
 
 
 def _session_tokens(night: Night, worker: WorkerProcess, session: Session) -> Iterator[str]:

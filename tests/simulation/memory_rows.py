@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.core.checkpoint import Attempt, Checkpoint
-from pipeline.core.errors import RowRejected
+from pipeline.core.errors import ObjectDamaged, RowRejected
 from pipeline.core.poison import strike_from_json
 from pipeline.core.rows import FinishedRow, Prompt, Sampling, TextPrompt
 from pipeline.core.shards import Shard
@@ -97,16 +97,18 @@ class JsonFormat:
             epoch=document["epoch"],
             seq=document["seq"],
             nonce=document["nonce"],
-            finished=tuple(FinishedRow(**row) for row in document["finished"]),
+            finished=tuple(FinishedRow.from_json(row) for row in document["finished"]),
             in_flight={row: tuple(tokens) for row, tokens in document["in_flight"]},
             attempt=Attempt.from_json(document["attempt"]),
             strikes=tuple(strike_from_json(strike) for strike in document["strikes"]),
         )
 
     def manifest_of_part(self, body: bytes) -> bytes | None:
-        manifest: str = json.loads(body)["manifest"]
-        return manifest.encode()
+        manifest: str | None = json.loads(body).get("manifest")
+        return None if manifest is None else manifest.encode()
 
-
-def rows_of_part(body: bytes) -> list[FinishedRow]:
-    return [FinishedRow(**row) for row in json.loads(body)["rows"]]
+    def rows_of_part(self, body: bytes) -> list[FinishedRow]:
+        try:
+            return [FinishedRow.from_json(row) for row in json.loads(body)["rows"]]
+        except (ValueError, KeyError, TypeError) as problem:
+            raise ObjectDamaged("no part", why=repr(problem)) from problem

@@ -35,10 +35,7 @@ class Tally:
 
 
 class CountedEngine:
-    """Implements `Engine`: `inner`, every running request counted at every step.
-
-    Control prompts are nobody's rows, and in no book.
-    """
+    """Implements `Engine`: `inner`, every running request counted at every step."""
 
     def __init__(self, inner: Engine, tally: Tally, process: Process) -> None:
         self._inner = inner
@@ -64,8 +61,7 @@ class CountedEngine:
     def submit(self, request: Request) -> None:
         self._inner.submit(request)
         assert request.id not in self._running, f"{request.id} is in the engine twice"
-        if request.id != "control":
-            self._running.add(request.id)
+        self._running.add(request.id)
 
     def step(self) -> Sequence[Completion]:
         completions = self._inner.step()

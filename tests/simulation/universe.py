@@ -72,6 +72,9 @@ class Universe:
         )
         self.source = MemorySource(self.night.rows)
         self.shards = self.source.plan()
+        job = {"run_id": RUN, "created_at": "earlier", "date": "2026-11-20", "job": {}}
+        sign = {"fingerprint": PROVENANCE.job_fingerprint, "fingerprints": {}}
+        self.ledger.create_job(job | sign)
 
     @property
     def ledger(self) -> Ledger:

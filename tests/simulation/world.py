@@ -24,7 +24,7 @@ from pipeline.verify import problems
 from pipeline.worker import Worker, WorkerReport
 from pipeline.worker_settings import WorkerSettings
 from tests.simulation.fakes import InlineExecutor, NoticeAt, OverAtOnce, VirtualClock
-from tests.simulation.memory_rows import JsonFormat, MemorySource, Row, rows_of_part
+from tests.simulation.memory_rows import JsonFormat, MemorySource, Row
 from tests.simulation.watched import Interference, Killed, WatchedStore, undisturbed
 
 RUN = "night"
@@ -78,6 +78,11 @@ class World:
     started: int = 0
     engines: int = 0
     calls: int = 0
+
+    def __post_init__(self) -> None:
+        fingerprint = self.provenance.job_fingerprint
+        job = {"run_id": RUN, "created_at": "earlier", "date": "2026-11-20", "job": {}}
+        self.ledger.create_job({**job, "fingerprint": fingerprint, "fingerprints": {}})
 
     @property
     def source(self) -> MemorySource:
@@ -165,7 +170,9 @@ class World:
         """The published rows, by shard."""
         ledger = self.ledger
         bodies = {shard_id: ledger.part(shard_id) for shard_id in ledger.published()}
-        return {shard: rows_of_part(body) for shard, body in bodies.items() if body is not None}
+        return {
+            s: list(ledger.rows_of_part(body)) for s, body in bodies.items() if body is not None
+        }
 
     def decoded(self) -> int:
         """Tokens that all workers say they decoded."""

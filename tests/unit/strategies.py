@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
 from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice
-from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.rows import FinishedRow, PositionLogprobs, TokenCounts, TokenLogprob
 
 bounded = settings(deadline=None, max_examples=80)
 
@@ -35,6 +35,14 @@ def any_prices() -> st.SearchStrategy[NodePrice]:
 token_counts = st.builds(TokenCounts, counts, counts, counts, counts, counts, counts)
 
 
+_token_ids = st.integers(0, 2**31 - 1)
+_logprobs = st.floats(max_value=0.0, width=32)
+_top = st.builds(TokenLogprob, texts, _token_ids, _logprobs)
+positions = st.builds(
+    PositionLogprobs, texts, _token_ids, _logprobs, st.lists(_top, max_size=2).map(tuple)
+)
+
+
 @st.composite
 def finished_rows(draw: st.DrawFn, row: int | None = None) -> FinishedRow:
     number = draw(counts) if row is None else row
@@ -47,6 +55,7 @@ def finished_rows(draw: st.DrawFn, row: int | None = None) -> FinishedRow:
         prompt_tokens=draw(counts),
         completion_tokens=draw(counts),
         cached_tokens=draw(counts),
+        logprobs=draw(st.none() | st.lists(positions, max_size=3).map(tuple)),
     )
 
 

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.core.errors import InputChanged
-from pipeline.core.rows import FinishedRow
-from pipeline.dataset.columns import OUTPUT_SCHEMA
+from pipeline.core.errors import InputChanged, JobInvalid
+from pipeline.core.rows import FinishedRow, PositionLogprobs, TokenLogprob
 from pipeline.dataset.file_format import ParquetFormat
+from pipeline.dataset.outputs import LOGPROBS, OUTPUT_SCHEMA
 from pipeline.dataset.plan_file import decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint
 from pipeline.dataset.source import ParquetSource
@@ -42,6 +42,35 @@ def test_a_part_is_the_carried_columns_and_then_the_outputs(dataset: Path) -> No
         assert part.column("id").equals(expected.column("id"))
         for name in OUTPUT_SCHEMA.names:
             assert part.column(name).to_pylist() == [getattr(row, name) for row in finished]
+
+
+def test_logprobs_have_a_column_where_the_job_asks_for_them(dataset: Path) -> None:
+    for sampling in ({"logprobs": 2}, {"columns": {"logprobs": "id"}}):
+        [shard] = opened(job_over(dataset, sampling=sampling))
+        finished = answered(shard.rows)
+        told = (
+            PositionLogprobs("a", 7, -0.5, (TokenLogprob("a", 7, -0.5), TokenLogprob("", 8, -1.5))),
+            PositionLogprobs("b", 9, -2.0),
+        )
+        finished[3] = replace(finished[3], logprobs=told)
+        part = part_of(shard, finished)
+        column = pq.read_table(io.BytesIO(part)).column("logprobs")
+        assert column.type == LOGPROBS.type
+        assert column[2].as_py() is None
+        assert FinishedRow.from_json({"row": 0, "logprobs": column[3].as_py()}).logprobs == told
+        assert shard.difference(part) is None
+    [without] = opened(job_over(dataset))
+    assert "logprobs" not in pq.read_schema(io.BytesIO(part_of(without))).names
+    assert shard.difference(part_of(without)) == "column 'logprobs' is missing"
+
+
+def test_an_input_may_have_a_column_of_logprobs_unless_the_job_asks_for_them(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path / "a.parquet", {"q": ["x"], "logprobs": [1]})
+    opened(job_over(path))
+    with pytest.raises(JobInvalid, match="'logprobs' has the name of an output column"):
+        opened(job_over(path, sampling={"logprobs": 0}))
 
 
 def test_the_footer_holds_the_manifest(dataset: Path) -> None:
@@ -195,7 +224,7 @@ def test_cells_that_python_cannot_hold_are_published_as_they_are(
     for wrong in (table.take(order), table.set_column(1, "odd", pa.nulls(3, cells.type))):
         other = wrong.set_column(0, "q", table.column("q"))
         assert shard.difference(rewritten(part, other)) == (
-            "column 'odd' is not the input's, row by row"
+            "row 0: column 'odd' is not the input's"
         )
 
 

@@ -1,0 +1,47 @@
+"""How vLLM is started: its environment and its arguments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.job import ModelSpec
+
+_QUIET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "TOKENIZERS_PARALLELISM": "false",
+    # So that a core process that crashes in a kernel says where.
+    "PYTHONFAULTHANDLER": "1",
+}
+
+
+def set_environment(model: ModelSpec, *, own_process: bool) -> None:
+    """Before vLLM is imported, and before every engine is made. What is set is kept."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if Path(model.id).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Not kept, since another engine may come after this one.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(own_process))
+
+
+def arguments(model: ModelSpec) -> dict[str, Any]:
+    """What `LLM` takes."""
+    chosen: dict[str, Any] = {
+        "model": model.id,
+        "revision": model.revision,
+        "max_model_len": model.max_model_len,
+        "load_format": "safetensors",
+        "disable_log_stats": False,
+        "use_tqdm_on_load": False,
+        "seed": 0,
+    }
+    if model.quantization not in ("auto", "none"):
+        chosen["quantization"] = model.quantization
+    if model.speculative.method != "none":
+        chosen["speculative_config"] = model.speculative.model_dump(exclude_none=True)
+    return chosen | model.engine

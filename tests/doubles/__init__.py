@@ -1,0 +1,1 @@
+"""Servers that speak like the real ones, on loopback."""
