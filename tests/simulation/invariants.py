@@ -110,6 +110,14 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{worker_id}: its bill is not the run's"
 
 
+def _attempts(universe: Universe) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for shard_id in universe.night.rows:
+        part = universe.ledger.part(shard_id)
+        shard = None if part is None else universe.ledger.manifest_of_part(part)
+        for attempt in shard["attempts"] if shard else ():
+            yield shard_id, attempt
+
+
 def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     night, sessions = universe.night, universe.ledger.sessions()
     published, wasted = manifest["tokens"]["output"], manifest["tokens"]["wasted"]
@@ -117,7 +125,8 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     if published + wasted > decoded:
         yield f"{published} tokens published and {wasted} wasted, but only {decoded} decoded"
     closing_since = universe.closing_since[manifest["started_at"]]
-    if all(worker.process.was_over_by(closing_since) for worker in universe.workers.values()):
+    last_words = (universe.bucket.put_at[session_key(RUN, name)] for name in sessions)
+    if all(second < closing_since for second in last_words):
         recorded = _recorded(universe, sessions)
         if published + wasted != recorded:
             yield f"{published} tokens published and {wasted} wasted, but {recorded} recorded"
@@ -131,12 +140,9 @@ def _recorded(universe: Universe, sessions: Mapping[str, Session]) -> int:
     """Tokens that anything durable tells of: sessions that ended know them all, of the others
     their last beat tells, or checkpoints after it."""
     charged: Counter[tuple[str, int, int]] = Counter()
-    for shard_id in universe.night.rows:
-        part = universe.ledger.part(shard_id)
-        shard = None if part is None else universe.ledger.manifest_of_part(part)
-        for attempt in shard["attempts"] if shard else ():
-            tokens = attempt["tokens"]["output"] + attempt["tokens"]["wasted"]
-            charged[attempt["worker_id"], shard_id, attempt["epoch"]] += tokens
+    for shard_id, attempt in _attempts(universe):
+        tokens = attempt["tokens"]["output"] + attempt["tokens"]["wasted"]
+        charged[attempt["worker_id"], shard_id, attempt["epoch"]] += tokens
     total = sum(session.decoded for session in sessions.values() if session.over)
     for name, session in sessions.items():
         if not session.over:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
@@ -10,9 +10,10 @@ from typing import Literal
 from pipeline.core.notice import Notice, NoticeKind
 from pipeline.core.rows import Sampling
 from pipeline.engines.scripted import DEADLY, HANGING, REJECTED
+from pipeline.stores.faults import Effect
 from tests.simulation.memory_rows import Row
 from tests.simulation.sim_pool import Hearing
-from tests.simulation.sim_store import Blow, Weather
+from tests.simulation.sim_store import Blow, ObjectKind, Weather
 
 EXACT = Sampling(max_tokens=10)
 POISONS = (DEADLY, HANGING)
@@ -21,6 +22,14 @@ ENOUGH_SECONDS = 15.0
 """A notice that leaves this much leaves time for a drain, where the store answers."""
 
 Kind = Literal["wild", "kills", "notices"]
+_TARGETS: tuple[ObjectKind, ...] = (
+    "data",
+    "leases",
+    "checkpoints",
+    "sessions",
+    "manifests",
+    "manifest.json",
+)
 _WORDS: tuple[NoticeKind, ...] = ("risk", "reclaim", "stop")
 
 
@@ -61,7 +70,8 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Night:
     """`dies_at` says at which wait for time or store the n-th worker dies, `strikes` what happens
-    to the n-th store call of a process. Nothing goes wrong any more from `calm_from` on."""
+    to the n-th store call of a process, `aims` to the n-th write of a kind of object. From
+    `calm_from` on, nothing goes wrong any more but by these three."""
 
     seed: int = 0
     kind: Kind = "wild"
@@ -73,6 +83,7 @@ class Night:
     events: tuple[Event, ...] = ()
     dies_at: Mapping[int, int] = field(default_factory=dict)
     strikes: Mapping[tuple[str, int], Blow] = field(default_factory=dict)
+    aims: Mapping[tuple[ObjectKind, int], Blow] = field(default_factory=dict)
     calm_from: float = 0.0
 
     def in_words(self) -> str:
@@ -88,6 +99,7 @@ class Night:
                 str(self.hearing),
                 *(str(event) for event in self.events),
                 f"workers that die at their n-th wait: {dict(self.dies_at)}",
+                f"what happens to the n-th write of a kind: {dict(self.aims)}",
             )
         )
 
@@ -135,6 +147,7 @@ def night(seed: int) -> Night:
         supervisors=1 if dice.random() < 0.8 else 2,
         events=tuple(_events(dice, kind, pace, calm_from)),
         dies_at=_deaths(dice) if kind != "notices" else {},
+        aims=dict(_aims(dice, kind)) if kind != "notices" else {},
         calm_from=calm_from,
     )
 
@@ -236,8 +249,17 @@ def _events(dice: Random, kind: Kind, pace: Pace, calm_from: float) -> list[Even
             return Event(moment(), "kill supervisor")
         return Event(moment(), "kill", one_or_many())
 
-    return sorted((event() for _ in range(dice.randint(0, 4))), key=lambda event: event.at)
+    return sorted((event() for _ in range(dice.randint(0, 6))), key=lambda event: event.at)
 
 
 def _deaths(dice: Random) -> dict[int, int]:
     return {worker: dice.randint(1, 80) for worker in range(4) if dice.random() < 0.2}
+
+
+def _aims(dice: Random, kind: Kind) -> Iterator[tuple[tuple[ObjectKind, int], Blow]]:
+    """Blows where few calls are made and much depends on them."""
+    deaths: tuple[Blow, ...] = ("killed before", "killed after")
+    blows = deaths if kind == "kills" else (*deaths, "frozen", "frozen", "late", Effect.LOST)
+    for _ in range(dice.choice((0, 0, 1, 2))):
+        target = dice.choices(_TARGETS, (4, 2, 2, 2, 1, 1))[0]
+        yield (target, dice.randint(1, 3 if target == "data" else 9)), dice.choice(blows)

@@ -65,9 +65,6 @@ class Process:
         self.over_at = self.scheduler.now
         self._then()
 
-    def was_over_by(self, second: float) -> bool:
-        return self.over_at is not None and self.over_at < second
-
     def now(self) -> float:
         return self.origin + self.scheduler.now
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, cast
 
 from pipeline.core.errors import StoreUnavailable
 from pipeline.stores.faults import Effect
@@ -17,6 +18,10 @@ T = TypeVar("T")
 Verb: TypeAlias = Literal["get", "put", "create", "list", "delete"]
 Blow: TypeAlias = Effect | Literal["killed before", "killed after", "frozen", "late"]
 _WRITES = frozenset({"put", "create", "delete"})
+ObjectKind: TypeAlias = Literal[
+    "data", "leases", "sessions", "checkpoints", "manifests", "manifest.json"
+]
+_MADE_ONCE = frozenset({"data", "leases", "checkpoints", "manifest.json"})
 _FAILURES = (Effect.REFUSED, Effect.TORN, Effect.LOST)
 Trace: TypeAlias = Callable[[float, str, str, str, str], None]
 """Told second, process, verb, key, and what came of it."""
@@ -53,15 +58,24 @@ class Weather:
 
 @dataclass(slots=True)
 class Bucket:
-    """`strikes` say what happens to a process's n-th call; everything else is the weather's."""
+    """`strikes` say what happens to a process's n-th call, `aims` to the n-th write of a kind of
+    object by anybody; everything else is the weather's."""
 
     weather: Weather
     dice: Random
     strikes: Mapping[tuple[str, int], Blow] = field(default_factory=dict)
+    aims: Mapping[tuple[ObjectKind, int], Blow] = field(default_factory=dict)
     trace: Trace | None = None
     memory: MemoryStore = field(default_factory=MemoryStore)
     made: list[tuple[float, str]] = field(default_factory=list)
     put_at: dict[str, float] = field(default_factory=dict)
+    writes: Counter[ObjectKind] = field(default_factory=Counter)
+
+
+def kind_of(key: str) -> ObjectKind:
+    """The part of a key that says what it is: `data/run=x/...`, `runs/x/leases/...`."""
+    first, _, rest = key.partition("/")
+    return cast("ObjectKind", first if first == "data" else rest.split("/")[1])
 
 
 class SimStore:
@@ -77,6 +91,8 @@ class SimStore:
         return self._call("get", key, lambda: self._memory.get(key))
 
     def put(self, key: str, body: bytes) -> None:
+        assert kind_of(key) not in _MADE_ONCE, f"{key} is made once, and never overwritten"
+
         def apply() -> None:
             self._memory.put(key, body)
             self._bucket.put_at[key] = self._process.scheduler.now
@@ -103,7 +119,7 @@ class SimStore:
         weather, scheduler = bucket.weather, process.scheduler
         ordinal = self.calls
         self.calls += 1
-        blow = bucket.strikes.get((process.name, ordinal)) or self._blow(verb)
+        blow = bucket.strikes.get((process.name, ordinal)) or self._blow(verb, key)
         if blow == "killed before":
             self._told(verb, key, blow)
             scheduler.die()
@@ -145,10 +161,15 @@ class SimStore:
         calm = self._process.scheduler.now >= bucket.weather.clears_at
         return share > 0 and not calm and bucket.dice.random() < share
 
-    def _blow(self, verb: Verb) -> Blow | None:
-        weather = self._bucket.weather
-        if verb in _WRITES and self._unlucky(weather.late):
-            return "late"
+    def _blow(self, verb: Verb, key: str) -> Blow | None:
+        bucket, weather = self._bucket, self._bucket.weather
+        if verb in _WRITES:
+            kind = kind_of(key)
+            bucket.writes[kind] += 1
+            if aimed := bucket.aims.get((kind, bucket.writes[kind])):
+                return aimed
+            if self._unlucky(weather.late):
+                return "late"
         return self._bucket.dice.choice(_FAILURES) if self._unlucky(weather.faults) else None
 
     def _seconds(self) -> float:

@@ -67,7 +67,9 @@ class Universe:
     def __post_init__(self) -> None:
         self.dice = Random(~self.night.seed)
         self.scheduler = Scheduler(self.dice)
-        self.bucket = Bucket(self.night.weather, self.dice, self.night.strikes, self.trace)
+        self.bucket = Bucket(
+            self.night.weather, self.dice, self.night.strikes, self.night.aims, self.trace
+        )
         self.source = MemorySource(self.night.rows)
         self.shards = self.source.plan()
         job = {"run_id": RUN, "created_at": "earlier", "date": "2026-11-20", "job": {}}
