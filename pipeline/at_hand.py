@@ -13,6 +13,7 @@ from pipeline.job import JobSpec
 from pipeline.job_file import parse_job
 from pipeline.ledger import Ledger, latest_run
 from pipeline.stores import StoreOptions, open_store
+from pipeline.stores.together import get_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class JobAtHand:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.store, self.run_id, ParquetFormat())
+        return Ledger(self.store, self.run_id, ParquetFormat(), get_together)
 
 
 def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> JobAtHand:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
@@ -24,14 +24,27 @@ MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError
 _JOB_KEYS = ("run_id", "created_at", "date", "fingerprint", "fingerprints", "job")
 
 
+Get: TypeAlias = Callable[[str], bytes | None]
+GetAll: TypeAlias = Callable[[Get, Sequence[str]], Iterable[bytes | None]]
+"""Applies the first to each of the second, in order."""
+_READ_AT_ONCE = 64
+
+
+def _one_by_one(get: Get, keys: Sequence[str]) -> Iterable[bytes | None]:
+    return map(get, keys)
+
+
 class Ledger:
     """One run's objects. Any thread may call it; of what workers race for, one gets it.
 
     Reading raises `ObjectDamaged` for an object that is not what spotmill writes there.
     """
 
-    def __init__(self, store: ObjectStore, run_id: str, files: FileFormat) -> None:
+    def __init__(
+        self, store: ObjectStore, run_id: str, files: FileFormat, get_all: GetAll = _one_by_one
+    ) -> None:
         self._store = store
+        self._get_all = get_all
         self.run_id = run_id
         self._files = files
         self._leases: dict[str, Lease] = {}
@@ -116,13 +129,12 @@ class Ledger:
 
     def progress(self, shard_id: int, before_epoch: int) -> Progress:
         """What earlier epochs left: every checkpoint of theirs, and what their sessions say."""
-        checkpoints = []
-        for key in self._store.list(layout.checkpoints_prefix(self.run_id, shard_id)):
-            named = layout.checkpoint_of(key)
-            body = self._store.get(key) if named and named.epoch < before_epoch else None
-            if body is not None:
-                checkpoints.append(self._files.decode_checkpoint(body))
-        progress = fold(checkpoints)
+        keys = [
+            key
+            for key in self._store.list(layout.checkpoints_prefix(self.run_id, shard_id))
+            if (named := layout.checkpoint_of(key)) and named.epoch < before_epoch
+        ]
+        progress = fold(self._checkpoints(keys))
         recorded = {attempt.epoch: attempt for attempt in progress.attempts}
         attempts = (
             self._attempt(shard_id, epoch, recorded.get(epoch)) for epoch in range(1, before_epoch)
@@ -132,11 +144,8 @@ class Ledger:
     def checkpointed_rows(self) -> dict[int, int]:
         """Rows finished in checkpoints, by shard: for a person to look at, may count twice."""
         rows: dict[int, int] = {}
-        for key in self._store.list(layout.checkpoints_prefix(self.run_id)):
-            body = self._store.get(key)
-            if body is not None:
-                point = self._files.decode_checkpoint(body)
-                rows[point.shard_id] = rows.get(point.shard_id, 0) + len(point.finished)
+        for point in self._checkpoints(self._store.list(layout.checkpoints_prefix(self.run_id))):
+            rows[point.shard_id] = rows.get(point.shard_id, 0) + len(point.finished)
         return rows
 
     def publish(self, shard_id: int, part: bytes) -> bool:
@@ -227,6 +236,12 @@ class Ledger:
         if account is None or account.epoch != epoch:
             return attempt
         return lost_since(attempt, account.decoded, account.useful_micros)
+
+    def _checkpoints(self, keys: Sequence[str]) -> Iterator[Checkpoint]:
+        # A few at a time, so that not all the bodies of a long shard are in memory at once.
+        for first in range(0, len(keys), _READ_AT_ONCE):
+            bodies = self._get_all(self._store.get, keys[first : first + _READ_AT_ONCE])
+            yield from (self._files.decode_checkpoint(body) for body in bodies if body is not None)
 
     def _json(self, key: str) -> Json | None:
         return self._parsed(key, _object)

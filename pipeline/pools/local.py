@@ -12,8 +12,8 @@ from pipeline.core.fleet import WorkerEnd
 
 _DRAIN_SECONDS = 60.0
 _REFUSED = 2
-# Done, done with error rows, and drained.
-_NO_PROBLEM = frozenset({0, 3, 75})
+# Done, done with error rows, drained, and asked to stop before it could listen.
+_NO_PROBLEM = frozenset({0, 3, 75, -signal.SIGTERM})
 
 
 class LocalPool:

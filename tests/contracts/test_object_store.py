@@ -15,6 +15,7 @@ from pipeline.stores.local import LocalStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.stores.retry import RetryingStore
 from pipeline.stores.s3 import S3Store
+from pipeline.stores.together import get_together
 from tests.contracts.race import race_to_create
 from tests.s3 import S3Bucket
 
@@ -48,6 +49,16 @@ def test_what_is_not_there_is_none(store: ObjectStore) -> None:
     store.put("runs/a", b"an object can be the beginning of a key")
     assert store.get("runs/a/job.json") is None
     assert store.get("runs") is None
+
+
+def test_many_objects_come_in_the_order_asked_for(store: ObjectStore) -> None:
+    keys = [f"checkpoints/{n:03d}" for n in range(40)]
+    for key in keys:
+        store.put(key, key.encode())
+    asked = ["checkpoints/missing", *reversed(keys)]
+    bodies = [None, *(key.encode() for key in reversed(keys))]
+    assert get_together(store.get, asked) == bodies
+    assert get_together(store.get, []) == []
 
 
 def test_put_replaces(store: ObjectStore) -> None:

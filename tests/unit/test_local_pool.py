@@ -75,10 +75,16 @@ def test_a_failure_is_one_workers_own(started: Started) -> None:
     assert end_of(started("raise SystemExit(1)")) == WorkerEnd("exit code 1")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS, signal.SIGSEGV])
 def test_a_signal_is_named(number: signal.Signals, started: Started) -> None:
     pool = started(f"import os; os.kill(os.getpid(), {int(number)})")
     assert end_of(pool) == WorkerEnd(f"killed by {number.name}")
+
+
+def test_one_that_was_asked_to_stop_before_it_could_listen_has_no_problem(
+    started: Started,
+) -> None:
+    assert end_of(started("import os; os.kill(os.getpid(), 15)")) == WorkerEnd()
 
 
 def test_a_signal_without_a_name_is_told_by_its_number(started: Started) -> None:
