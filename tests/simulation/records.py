@@ -6,6 +6,7 @@ still adds up. These are the rules of DESIGN §4, §5 and §7 that no total show
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -131,16 +132,18 @@ def _zombies(universe: Universe) -> Iterator[str]:
         for shard_id, steps in worker.tally.steps_as_zombie.items():
             if steps * pace.step_seconds > longest:
                 yield f"{name}: {steps} steps for shard {shard_id}, which had a newer owner"
-    for shard_id, epoch in universe.ledger.latest_epochs().items():
-        lease = universe.ledger.lease(shard_id, epoch)
-        made_at = {key: second for second, key in universe.bucket.made}
-        claimed = made_at[layout.lease_key(RUN, shard_id, epoch)]
+    made_at = {key: second for second, key in universe.bucket.made}
+    for key, claimed in made_at.items():
+        named = layout.lease_of(key)
+        lease = universe.ledger.lease(*named) if named else None
         process = universe.workers[lease.worker_id].process if lease else None
-        if process is None or not isinstance(process.ending, WorkerReport):
+        if lease is None or process is None or not isinstance(process.ending, WorkerReport):
             continue
         over_at = process.over_at or 0.0
-        part_at = made_at.get(layout.part_key(RUN, shard_id), over_at)
+        next_key = layout.lease_key(RUN, lease.shard_id, lease.epoch + 1)
+        part_key = layout.part_key(RUN, lease.shard_id)
+        settled_at = min(made_at.get(next_key, math.inf), made_at.get(part_key, math.inf))
         # Of a claim that arrives late, a worker may hear nothing before it ends.
         heard_of = max(claimed, calm) + pace.lease_seconds if night.weather.late else claimed
-        if part_at > over_at > heard_of:
-            yield f"{process.name} ended with shard {shard_id} claimed, which nobody had published"
+        if settled_at > over_at > heard_of:
+            yield f"{process.name} ended with shard {lease.shard_id} in hand, and unpublished"
