@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit bench models lock clean
+.PHONY: help setup run test lint types unit mutants bench models lock clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -53,6 +53,9 @@ types: setup
 
 unit: setup
 	$(call timed,pytest,$(BIN)/pytest)
+
+mutants: setup ## plant bugs one by one, show that the simulator finds each, write docs/mutants.md
+	$(call timed,mutants,$(BIN)/python -m tests.mutation --record)
 
 bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
 	$(call timed,benchmarks,$(BIN)/python -m benchmarks)
