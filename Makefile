@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit simulate chaos bench goodput models lock clean
+.PHONY: help setup run test lint types unit simulate mutants chaos bench goodput models lock clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -64,6 +64,9 @@ simulate: setup ## try SEEDS simulated nights (100000: about half an hour on two
 
 chaos: setup ## kill real processes some 200 times (20 minutes) and write benchmarks/CHAOS.md
 	$(call timed,chaos,$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --exact-books --write)
+
+mutants: setup ## plant bugs one by one, show that the simulator finds each, write docs/mutants.md
+	$(call timed,mutants,$(BIN)/python -m tests.mutation --record)
 
 bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
 	$(call timed,benchmarks,$(BIN)/python -m benchmarks)

@@ -16,6 +16,7 @@ from pipeline.engines.scripted import ScriptedEngine
 from pipeline.verify import problems
 from tests.simulation.memory_rows import JsonFormat, Row
 from tests.simulation.night import Night
+from tests.simulation.records import broken_records
 from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
 
 QUARANTINED = "quarantined"
@@ -35,6 +36,7 @@ def broken(universe: Universe) -> Iterator[str]:
     yield from _rows(universe)
     yield from _money(universe, manifest)
     yield from _tokens(universe, manifest)
+    yield from broken_records(universe)
 
 
 def _ended(universe: Universe) -> Iterator[str]:

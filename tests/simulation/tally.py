@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.core.ports import Engine
@@ -13,9 +14,11 @@ from tests.simulation.process import Process
 
 @dataclass(slots=True)
 class Tally:
-    """Tokens decoded by all engines of one worker, and when."""
+    """Tokens decoded by all engines of one worker, and when; by shard, the steps in which it was
+    another's."""
 
     decoded: int = 0
+    steps_as_zombie: Counter[int] = field(default_factory=Counter)
     _seconds: list[float] = field(default_factory=list)
     _totals: list[int] = field(default_factory=list)
 
@@ -37,10 +40,17 @@ class Tally:
 class CountedEngine:
     """Implements `Engine`: `inner`, every running request counted at every step."""
 
-    def __init__(self, inner: Engine, tally: Tally, process: Process) -> None:
+    def __init__(
+        self,
+        inner: Engine,
+        tally: Tally,
+        process: Process,
+        is_superseded: Callable[[int, int], bool],
+    ) -> None:
         self._inner = inner
         self._tally = tally
         self._process = process
+        self._is_superseded = is_superseded
         self._running: set[str] = set()
 
     @property
@@ -59,6 +69,9 @@ class CountedEngine:
         return self._inner.encode(prompt)
 
     def submit(self, request: Request) -> None:
+        sampling = request.sampling
+        seeded = sampling.seed is not None and sampling.temperature > 0
+        assert not (seeded and request.saved), f"{request.id} goes on, its random numbers do not"
         self._inner.submit(request)
         assert request.id not in self._running, f"{request.id} is in the engine twice"
         self._running.add(request.id)
@@ -66,6 +79,8 @@ class CountedEngine:
     def step(self) -> Sequence[Completion]:
         completions = self._inner.step()
         self._tally.add(len(self._running), self._process.scheduler.now)
+        for shard_id, epoch in {tuple(map(int, name.split("-")[:2])) for name in self._running}:
+            self._tally.steps_as_zombie[shard_id] += self._is_superseded(shard_id, epoch)
         self._running.difference_update(done.request_id for done in completions)
         return completions
 

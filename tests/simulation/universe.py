@@ -13,6 +13,7 @@ from tenacity.stop import stop_after_attempt
 
 from pipeline.claims import Claimer
 from pipeline.core.errors import PoolUnavailable, SpotmillError, StoreUnavailable, WorkersFailed
+from pipeline.core.layout import lease_key
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.ports import Engine, ObjectStore
@@ -192,9 +193,22 @@ class Universe:
             process.sleep(pace.load_seconds)
             apart = own_process or pace.own_process
             engine = ScriptedEngine(settings, process.sleep, apart, self.scheduler.die)
-            return CountedEngine(engine, tally, process)
+            return CountedEngine(engine, tally, process, self._is_superseded)
 
         return load
+
+    @property
+    def calm_weather_from(self) -> float:
+        """By then, calls that were slow or late when the weather cleared are over too."""
+        weather = self.night.weather
+        lasting = weather.slow_seconds if weather.slow or weather.late else 0.0
+        return weather.clears_at + 3 * lasting
+
+    def _is_superseded(self, shard_id: int, epoch: int) -> bool:
+        """Whether a shard had a newer owner when nothing explains any more not to know of it."""
+        if self.scheduler.now <= self.calm_weather_from:
+            return False
+        return self.bucket.memory.get(lease_key(RUN, shard_id, epoch + 1)) is not None
 
     def _process(self, name: str) -> Process:
         return Process(

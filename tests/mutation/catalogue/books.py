@@ -1,0 +1,85 @@
+"""Seconds, tokens and dollars."""
+
+from __future__ import annotations
+
+from tests.mutation.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "saved-tokens-billed-twice",
+        "a continued row's saved tokens count as decoded again",
+        "pipeline/held.py",
+        "self.decoded_before += len(completion.token_ids) - len(request.saved)",
+        "self.decoded_before += len(completion.token_ids)",
+    ),
+    Mutant(
+        "waste-not-priced",
+        "what a dead worker decoded after its last checkpoint is on no shard's bill",
+        "pipeline/ledger.py",
+        "        return lost_since(attempt, account.decoded, account.useful_micros)\n",
+        "        return attempt\n",
+    ),
+    Mutant(
+        "silent-attempts-missing",
+        "an attempt that saved nothing is in no manifest",
+        "pipeline/ledger.py",
+        "attempts=tuple(a for a in attempts if a is not None))",
+        "attempts=progress.attempts)",
+    ),
+    Mutant(
+        "dropped-tokens-uncounted",
+        "tokens of a dropped shard since the last settling are in no book",
+        "pipeline/feed.py",
+        "        self.settle()\n        self._sheet.write_off",
+        "        self._sheet.write_off",
+    ),
+    Mutant(
+        "dropped-seconds-still-useful",
+        "seconds of a shard that somebody else published count as useful",
+        "pipeline/feed.py",
+        "        self._sheet.write_off(shard.buckets.useful)\n",
+        "",
+    ),
+    Mutant(
+        "seconds-twice",
+        "waiting is billed again in the bucket that comes next",
+        "pipeline/timesheet.py",
+        "        self._mark += micros / MICROS_PER_SECOND\n",
+        '        self._mark += 0 if bucket == "idle" else micros / MICROS_PER_SECOND\n',
+    ),
+    Mutant(
+        "seconds-lost",
+        "the seconds of a drain are in no bucket",
+        "pipeline/worker.py",
+        '        self._sheet.pass_to(self._clock.now(), "drain")\n        state: State',
+        "        state: State",
+    ),
+    Mutant(
+        "last-beat-not-sent",
+        "an ended worker keeps its leases, and its bill stops early",
+        "pipeline/beats.py",
+        "        self._errands.send(lambda: self._ledger.beat(session), done, failed)\n",
+        "",
+    ),
+    Mutant(
+        "dead-not-billed",
+        "the run's bill leaves out workers that never said goodbye",
+        "pipeline/run.py",
+        "bills = [session.bill for _, session in sorted(ledger.sessions().items())]\n",
+        "bills = [s.bill for _, s in sorted(ledger.sessions().items()) if s.over]\n",
+    ),
+    Mutant(
+        "dead-billed-to-last-beat",
+        "checkpoints prove that a worker lived longer than its last beat, and nobody looks",
+        "pipeline/core/manifest.py",
+        "    if bill.state in ENDED:\n        return bill\n",
+        "    if bill:\n        return bill\n",
+    ),
+    Mutant(
+        "own-manifest-counts",
+        "a supervisor that lost the race to finish shows another bill than the stored one",
+        "pipeline/run.py",
+        "    finished = ledger.run_manifest()\n",
+        "    finished = manifest\n",
+    ),
+)

@@ -1,0 +1,149 @@
+"""What holds of the single records of a night: checkpoints, attempts, leases, sessions.
+
+Sums can be right though each of them is wrong: a lost row is generated again, and every total
+still adds up. These are the rules of DESIGN §4, §5 and §7 that no total shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.core import layout
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.money import Buckets
+from pipeline.worker import WorkerReport
+from tests.simulation.memory_rows import JsonFormat, rows_of_part
+from tests.simulation.universe import RUN, Universe
+
+_ALONE_STRIKES = 2
+_MAY_CHANGE = (layout.sessions_prefix(RUN), layout.shard_manifests_prefix(RUN))
+
+
+def broken_records(universe: Universe) -> Iterator[str]:
+    """Every rule that a record breaks, in a sentence. For nights that were finished."""
+    yield from _overwritten(universe)
+    yield from _checkpoints(universe)
+    manifests = list(_manifests(universe))
+    for shard_id, manifest in manifests:
+        yield from _attempts(universe, shard_id, manifest)
+        yield from _quarantine(universe, shard_id, manifest)
+    yield from _sessions(universe, [manifest for _, manifest in manifests])
+    yield from _zombies(universe)
+
+
+def _manifests(universe: Universe) -> Iterator[tuple[int, dict[str, Any]]]:
+    for shard_id in universe.night.rows:
+        part = universe.ledger.part(shard_id)
+        manifest = None if part is None else universe.ledger.manifest_of_part(part)
+        if manifest is not None:
+            yield shard_id, manifest
+
+
+def _overwritten(universe: Universe) -> Iterator[str]:
+    for key in universe.bucket.put_at:
+        if not key.startswith(_MAY_CHANGE):
+            yield f"{key} was put, though only a create may make it"
+
+
+def _checkpoints(universe: Universe) -> Iterator[str]:
+    memory, attempts = universe.bucket.memory, defaultdict[tuple[int, int], list[Checkpoint]](list)
+    for key in memory.list(layout.checkpoints_prefix(RUN)):
+        point = JsonFormat().decode_checkpoint(memory.get(key) or b"")
+        attempts[point.shard_id, point.epoch].append(point)
+    for (shard_id, epoch), points in attempts.items():
+        rows: set[int] = set()
+        strikes: set[int] = set()
+        for point in sorted(points, key=lambda point: point.seq):
+            rows |= {row.row for row in point.finished}
+            strikes |= {strike.nth for strike in point.strikes}
+            name = f"checkpoint {epoch}-{point.seq} of shard {shard_id}"
+            if len(rows) != point.attempt.rows:
+                yield f"{name}: {point.attempt.rows} rows finished, {len(rows)} of them saved"
+            if strikes and len(strikes) != max(strikes) - min(strikes) + 1:
+                yield f"{name}: of the strikes, only {sorted(strikes)} are saved"
+
+
+def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
+    attempts, sessions = manifest["attempts"], universe.ledger.sessions()
+    epochs = [attempt["epoch"] for attempt in attempts]
+    if epochs != list(range(1, len(epochs) + 1)):
+        yield f"shard {shard_id}: its manifest tells of the epochs {epochs} alone"
+    made_at = {key: second for second, key in universe.bucket.made}
+    for attempt in attempts:
+        worker, epoch, tokens = attempt["worker_id"], attempt["epoch"], attempt["tokens"]
+        account = sessions[worker].shards.get(shard_id) if worker in sessions else None
+        if attempt["end"] != "lost" or account is None or account.epoch != epoch:
+            continue
+        taken_at = made_at[layout.lease_key(RUN, shard_id, epoch + 1)]
+        if universe.bucket.put_at[layout.session_key(RUN, worker)] >= taken_at:
+            continue
+        decoded = tokens["output"] + tokens["wasted"]
+        buckets = Buckets.from_seconds(attempt["seconds"])
+        micros = buckets.useful + buckets.wasted
+        if decoded < account.decoded or micros < account.useful_micros:
+            yield (
+                f"shard {shard_id}, epoch {epoch}: charged with {decoded} tokens, {micros} us, "
+                f"{worker} had told of {account}"
+            )
+
+
+def _quarantine(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
+    rows = rows_of_part(universe.ledger.part(shard_id) or b"")
+    given_up = {row.row for row in rows if (row.error or "").startswith("quarantined")}
+    if given_up != {entry["row"] for entry in manifest["quarantined"]}:
+        yield f"shard {shard_id}: rows {sorted(given_up)} given up, {manifest['quarantined']} said"
+    for entry in manifest["quarantined"]:
+        alone = [s for s in entry["strikes"] if s["rows"] == [entry["row"]] and not s["beside"]]
+        if len(alone) < _ALONE_STRIKES:
+            yield f"shard {shard_id}: row {entry['row']} given up on the evidence {alone}"
+
+
+def _sessions(universe: Universe, manifests: list[dict[str, Any]]) -> Iterator[str]:
+    """A worker's useful seconds are those of what it published; its last beat says so."""
+    newest = universe.ledger.latest_epochs()
+    published, undisputed = Counter[str](), Counter[str]()
+    for manifest in manifests:
+        last = manifest["attempts"][-1]
+        micros = round(last["seconds"]["useful"] * 1e6)
+        published[last["worker_id"]] += micros
+        # Whoever drops a shard while its part is on the way cannot know that it will count.
+        if last["epoch"] == newest[manifest["shard_id"]]:
+            undisputed[last["worker_id"]] += micros
+    for name, session in universe.ledger.sessions().items():
+        if not isinstance(universe.workers[name].process.ending, WorkerReport):
+            continue
+        useful = session.buckets.useful
+        if session.over and not undisputed[name] <= useful <= published[name]:
+            yield f"{name}: {useful} useful microseconds, {published[name]} in what it published"
+        if universe.night.weather.answers and not session.over:
+            yield f"{name} ended, and its session did not"
+
+
+def _zombies(universe: Universe) -> Iterator[str]:
+    """Nobody goes on with a shard of another, or ends with one of its own in hand."""
+    night, pace, calm = universe.night, universe.night.pace, universe.calm_weather_from
+    latency = 2 * night.weather.latency
+    # Until the second beat from now is answered, by few threads that have other calls to make.
+    longest = pace.lease_seconds / 2 + 4 * pace.step_seconds + 30 * latency
+    for name, worker in universe.workers.items():
+        for shard_id, steps in worker.tally.steps_as_zombie.items():
+            if steps * pace.step_seconds > longest:
+                yield f"{name}: {steps} steps for shard {shard_id}, which had a newer owner"
+    made_at = {key: second for second, key in universe.bucket.made}
+    for key, claimed in made_at.items():
+        named = layout.lease_of(key)
+        lease = universe.ledger.lease(*named) if named else None
+        process = universe.workers[lease.worker_id].process if lease else None
+        if lease is None or process is None or not isinstance(process.ending, WorkerReport):
+            continue
+        over_at = process.over_at or 0.0
+        next_key = layout.lease_key(RUN, lease.shard_id, lease.epoch + 1)
+        part_key = layout.part_key(RUN, lease.shard_id)
+        settled_at = min(made_at.get(next_key, math.inf), made_at.get(part_key, math.inf))
+        # Of a claim that arrives late, a worker may hear nothing before it ends.
+        heard_of = max(claimed, calm) + pace.lease_seconds if night.weather.late else claimed
+        if settled_at > over_at > heard_of:
+            yield f"{process.name} ended with shard {lease.shard_id} in hand, and unpublished"
