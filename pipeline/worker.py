@@ -88,9 +88,7 @@ class Worker:
         try:
             with self._beats.stood_in_for():
                 self._beats.begin()
-                if (notice := self._notice.pending()) and notice.kind != "risk":
-                    # A model takes longer to load than such a machine has left.
-                    raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+                self._go_rather_than_load()
                 feed, saver = self._begin(self._engine.start())
                 self._work(feed, saver)
             # The last round of those beats was waited for.
@@ -130,14 +128,21 @@ class Worker:
         """Generate until nothing is left, with as many engines as it takes."""
         while True:
             try:
+                # Told while an engine was loaded, nobody knows how much of the time is left.
+                self._go_rather_than_load()
                 if self._distrusts_engine:
                     self._distrusts_engine = False
                     self._engine.isolate(feed)
-                if self._generate(feed, saver):
+                elif self._generate(feed, saver):
                     return
             except EngineDied as death:
-                self._engine.bury(feed, death)
-                saver.save_everything()
+                if self._told_to_stop:
+                    # Whoever stops a worker may have stopped its engine's process as well.
+                    feed.leave_engine()
+                else:
+                    self._engine.bury(feed, death)
+                    saver.save_everything()
+                self._go_rather_than_load()
                 self._engine.replace(feed)
 
     def _generate(self, feed: Feed, saver: Saver) -> bool:
@@ -167,16 +172,34 @@ class Worker:
 
     # The end.
 
+    @property
+    def _told_to_stop(self) -> bool:
+        notice = self._notice.pending()
+        return notice is not None and notice.kind == "stop"
+
+    def _go_rather_than_load(self) -> None:
+        """A model takes longer to load than a machine that goes has left."""
+        notice = self._notice.pending()
+        if notice is not None and notice.kind != "risk":
+            self._heard_at(notice)
+            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+
+    def _heard_at(self, notice: Notice) -> float:
+        if self._heeded is None or self._heeded[0] != notice:
+            self._heeded = (notice, self._clock.now())
+            log.warning("notice: %s", notice.reason)
+        return self._heeded[1]
+
     def _heed_notice(self, feed: Feed, saver: Saver) -> None:
         notice = self._notice.pending()
         if notice is None:
             return
-        if self._heeded is None or self._heeded[0] != notice:
-            self._heeded = (notice, self._clock.now())
+        before = self._heeded
+        seen_at = self._heard_at(notice)
+        if self._heeded is not before:
             self._saved_again = False
-            log.warning("notice: %s", notice.reason)
             saver.save_everything()
-        now, seen_at = self._clock.now(), self._heeded[1]
+        now = self._clock.now()
         drains_at = notice.drains_at(seen_at, saver.slowest_save_seconds)
         # With nothing in hand, there is nothing to use the remaining time for.
         idle = notice.kind != "risk" and not feed.held and not self._errands

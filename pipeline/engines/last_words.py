@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 _LONGEST = 600
-# `(EngineCore pid=12) ERROR 11-20 15:39:28 [core.py:1510] ` and the like.
+# `(EngineCore pid=12) ERROR 11-20 15:39:28 [core.py:1510] `, `(VllmWorker-0 pid=13) ...` and so on.
 _BEFORE = re.compile(
-    r"^(?:\(\w+ pid=\d+\) )?(?:(?:ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?"
+    r"^(?:\([\w-]+ pid=\d+\) )?(?:(?:ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?"
 )
 _RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit)(?:: .*|)$")
 _CRASHED = re.compile(

@@ -15,7 +15,7 @@ from pipeline.core import layout
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.money import Buckets
 from pipeline.worker import WorkerReport
-from tests.simulation.memory_rows import JsonFormat, rows_of_part
+from tests.simulation.memory_rows import JsonFormat
 from tests.simulation.universe import RUN, Universe
 
 _ALONE_STRIKES = 2
@@ -91,7 +91,7 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
 
 
 def _quarantine(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
-    rows = rows_of_part(universe.ledger.part(shard_id) or b"")
+    rows = JsonFormat().rows_of_part(universe.ledger.part(shard_id) or b"")
     given_up = {row.row for row in rows if (row.error or "").startswith("quarantined")}
     if given_up != {entry["row"] for entry in manifest["quarantined"]}:
         yield f"shard {shard_id}: rows {sorted(given_up)} given up, {manifest['quarantined']} said"

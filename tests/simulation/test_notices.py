@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.core.errors import Interrupted
 from pipeline.core.notice import Notice
+from pipeline.engines.scripted import DEADLY
 from pipeline.worker import WorkerReport
 from tests.simulation.memory_rows import Row
 from tests.simulation.world import EXACT, Pace, Rows, World, tokens_in
@@ -100,3 +101,24 @@ def test_a_long_notice_is_not_idled_away_when_the_shard_in_hand_ends() -> None:
     manifest = world.finish()
     world.check_invariants(manifest)
     assert manifest["tokens"]["wasted"] == 0
+
+
+@pytest.mark.parametrize("told_at", [60.9, 70.0], ids=["as the engine dies", "while it is loaded"])
+@pytest.mark.parametrize("notice", [Notice("stop", "SIGTERM", 90.0), Notice("reclaim", "x", 90.0)])
+def test_no_engine_is_loaded_or_used_after_a_notice(notice: Notice, told_at: float) -> None:
+    """A load that was under way is waited for; then nobody knows how much time is left."""
+    rows = {0: [Row(f"answers of many tokens {n}{DEADLY * (n == 5)}", EXACT) for n in range(8)]}
+    world = World(rows, Pace(window=8, load_seconds=60.0, lease_seconds=1_000.0))
+    world.own_process = True
+
+    @dataclass(slots=True)
+    class Then(Told):
+        def pending(self) -> Notice | None:
+            return self.notice if self.world.clock.now() >= told_at else None
+
+    assert isinstance(world.work(notice=Then(world, notice)), Interrupted)
+    loads = 1 if told_at < 70 else 2
+    assert world.engines == loads
+    assert world.clock.now() < 60 * loads + 5
+    strikes = world.ledger.progress(0, 99).strikes
+    assert len(strikes) == (told_at == 70 or notice.kind == "reclaim"), "a stop is no evidence"

@@ -49,6 +49,11 @@ def test_the_root_cause_is_what_a_worker_said_not_what_was_said_of_it() -> None:
             "!!!!!!! Segfault encountered !!!!!!!",
         ),
         (CORE + "AssertionError", "AssertionError"),
+        (
+            "(VllmWorker-0 pid=19515) ERROR 11-20 17:06:28 [multiproc_executor.py:953] "
+            "ValueError: Available memory on node 0 (20.45/23.54 GiB) on startup is less than ...",
+            "ValueError: Available memory on node 0",
+        ),
         ("AssertionError\nmore: text", "AssertionError"),
         ("nothing to see", None),
         ("", None),
