@@ -79,7 +79,8 @@ class CountedEngine:
     def step(self) -> Sequence[Completion]:
         completions = self._inner.step()
         self._tally.add(len(self._running), self._process.scheduler.now)
-        for shard_id, epoch in {tuple(map(int, name.split("-")[:2])) for name in self._running}:
+        of_rows = self._running - {"control"}
+        for shard_id, epoch in {tuple(map(int, name.split("-")[:2])) for name in of_rows}:
             self._tally.steps_as_zombie[shard_id] += self._is_superseded(shard_id, epoch)
         self._running.difference_update(done.request_id for done in completions)
         return completions
