@@ -14,8 +14,9 @@ from pipeline.timesheet import Timesheet
 
 log = logging.getLogger("spotmill.worker")
 
-_DEATHS_IN_A_ROW = 12
-"""Halving a window of 256 takes ten deaths; more without a finished row is no row's fault."""
+_SPARE_DEATHS = 3
+"""Halving a window until one row is left, twice alone, takes two deaths more than its size has
+bits; more than that without a finished row is no row's fault."""
 
 
 class EngineLife:
@@ -50,7 +51,8 @@ class EngineLife:
         self._rows_at_death = feed.rows
         log.error("with %d rows in it, %s", feed.running, death)
         feed.lose_engine(death.why or death.what)
-        if self._deaths > _DEATHS_IN_A_ROW:
+        assert self._engine is not None  # noqa: S101 - it has just died
+        if self._deaths > self._engine.window.bit_length() + _SPARE_DEATHS:
             raise EngineDied(
                 f"the engine died {self._deaths} times, and not one row was finished in between",
                 why=death.why or death.what,

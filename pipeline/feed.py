@@ -98,9 +98,9 @@ class Feed:
         self._abort(shard)
         del self.held[shard.shard.id]
 
-    def let_go(self, shard: HeldShard) -> None:
-        """Generate no more for a shard; what was decoded for it stays counted."""
-        _, tokens = self.settle()
+    def let_go(self, shard: HeldShard, tokens: Mapping[str, tuple[int, ...]]) -> None:
+        """Generate no more for a shard; what was decoded for it, by the newest `tokens` in flight,
+        stays counted."""
         self._abort(shard)
         shard.take_back(tokens)
 

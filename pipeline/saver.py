@@ -6,6 +6,8 @@ import json
 import logging
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
 from pipeline.core.errors import LeaseLost
@@ -21,6 +23,8 @@ from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
+Decoded: TypeAlias = Mapping[int, int]
+InFlight: TypeAlias = Mapping[str, tuple[int, ...]]
 _LATE_SAVES = 8
 _AGAIN_SECONDS = 1.0
 """After a failure; a store may refuse faster than the loop turns."""
@@ -72,17 +76,22 @@ class Saver:
 
     def save_what_is_due(self) -> None:
         now = self._clock.now()
-        for shard in list(self._feed.held.values()):
-            due = (
-                len(shard.unsaved) >= self._settings.chunk_rows
-                or now - shard.saved_at >= self._settings.chunk_seconds
-            )
-            due &= now >= shard.store_after
-            if due and shard.begun and shard.saving is None and not shard.complete:
-                self._save(shard)
+        if due := [shard for shard in self._feed.held.values() if self._is_due(shard, now)]:
+            # Once for all of them: it looks at every token in flight.
+            decoded, tokens = self._feed.settle()
+            for shard in due:
+                self._save(shard, decoded, tokens)
 
-    def _save(self, shard: HeldShard) -> None:
-        point = self._next_checkpoint(shard, "lost")
+    def _is_due(self, shard: HeldShard, now: float) -> bool:
+        due = (
+            len(shard.unsaved) >= self._settings.chunk_rows
+            or now - shard.saved_at >= self._settings.chunk_seconds
+        )
+        due &= now >= shard.store_after
+        return due and shard.begun and shard.saving is None and not shard.complete
+
+    def _save(self, shard: HeldShard, decoded: Decoded, tokens: InFlight) -> None:
+        point = self._next_checkpoint(shard, "lost", decoded, tokens)
         shard.saving, shard.unsaved, shard.unsaved_strikes = point, [], []
         sent_at = shard.saved_at = self._clock.now()
 
@@ -107,8 +116,9 @@ class Saver:
         shard.store_after = self._clock.now() + _AGAIN_SECONDS
         self._patience.bear(problem)
 
-    def _next_checkpoint(self, shard: HeldShard, end: AttemptEnd) -> Checkpoint:
-        decoded, tokens = self._feed.settle()
+    def _next_checkpoint(
+        self, shard: HeldShard, end: AttemptEnd, decoded: Decoded, tokens: InFlight
+    ) -> Checkpoint:
         shard.seq += 1
         # Only at a drain can one be away still: then nobody knows whether it arrives.
         saving = shard.saving
@@ -129,13 +139,18 @@ class Saver:
 
     def publish_what_is_complete(self) -> None:
         now = self._clock.now()
-        for shard in list(self._feed.held.values()):
-            due = shard.complete and now >= shard.store_after
-            if due and shard.saving is None and not shard.publishing:
-                self._publish(shard)
+        due = [
+            shard
+            for shard in self._feed.held.values()
+            if shard.complete and shard.saving is None and not shard.publishing
+            if now >= shard.store_after
+        ]
+        if due:
+            decoded, _ = self._feed.settle()
+            for shard in due:
+                self._publish(shard, decoded)
 
-    def _publish(self, shard: HeldShard) -> None:
-        decoded, _ = self._feed.settle()
+    def _publish(self, shard: HeldShard, decoded: Decoded) -> None:
         attempts = (
             *shard.before.attempts,
             self._attempt(shard, decoded[shard.shard.id], "published"),
@@ -183,16 +198,16 @@ class Saver:
         over_at = self._clock.now() + seconds
         self._errands.finish(seconds / 2)
         missing = set(self._feed.held)
-        for shard in list(self._feed.held.values()):
-            self._save_last(shard, end, missing)
+        decoded, tokens = self._feed.settle()
+        for shard in self._feed.held.values():
+            point = self._next_checkpoint(shard, end, decoded, tokens)
+            self._feed.let_go(shard, tokens)
+            self._save_last(point, missing)
         self._errands.finish(max(0.0, over_at - self._clock.now()))
         for shard_id in sorted(missing):
             log.warning("shard %05d: the store did not take the last checkpoint", shard_id)
 
-    def _save_last(self, shard: HeldShard, end: AttemptEnd, missing: set[int]) -> None:
-        point = self._next_checkpoint(shard, end)
-        self._feed.let_go(shard)
-
+    def _save_last(self, point: Checkpoint, missing: set[int]) -> None:
         def saved(_: None) -> None:
             missing.discard(point.shard_id)
 

@@ -97,6 +97,7 @@ class VllmEngine:
         # A tokenizer of its own, since `encode` runs beside the engine's detokenizing.
         self._tokenizer = copy.deepcopy(llm.get_tokenizer())
         self._requests: dict[str, Request] = {}
+        self._cut: dict[str, tuple[int, ...]] = {}
         self._finished = 0
         self._last_in_flight: Mapping[str, tuple[int, ...]] = {}
         self._before = EngineMetrics()
@@ -167,7 +168,15 @@ class VllmEngine:
             raise self._died(problem) from problem
         finally:
             self._watchdog.pulse += 1
-        return [self._completion(output) for output in outputs if output.finished]
+        finished = [output for output in outputs if output.finished]
+        # A core that gets SIGTERM or SIGINT, as all of a group does, hands back what runs in it.
+        self._cut = {
+            output.request_id: tuple(output.outputs[0].token_ids)
+            for output in finished
+            if output.outputs[0].finish_reason == "abort"
+        }
+        answered = [output for output in finished if output.request_id not in self._cut]
+        return [self._completion(output) for output in answered]
 
     def in_flight(self) -> Mapping[str, tuple[int, ...]]:
         if self._llm is None:
@@ -178,7 +187,8 @@ class VllmEngine:
         begun = {
             state.external_req_id: tuple(state.detokenizer.output_token_ids) for state in states
         }
-        return {name: begun.get(name, request.saved) for name, request in self._requests.items()}
+        known = begun | self._cut
+        return {name: known.get(name, request.saved) for name, request in self._requests.items()}
 
     def abort(self, request_ids: Iterable[str]) -> None:
         known = [name for name in request_ids if self._requests.pop(name, None)]
@@ -226,6 +236,8 @@ class VllmEngine:
     def _engine(self) -> Any:
         if self._llm is None:
             raise EngineDied("the engine is closed")
+        if self._cut:
+            raise self._died(EngineDied("it was told to stop"))
         return self._llm.llm_engine
 
     def _completion(self, output: Any) -> Completion:

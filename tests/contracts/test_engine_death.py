@@ -42,8 +42,10 @@ def computing_process(core: psutil.Process) -> psutil.Process:
         (lambda core: core.kill(), "EngineCore was killed by SIGKILL"),
         (lambda core: computing_process(core).send_signal(signal.SIGSEGV), "Segfault|Segmentation"),
         (lambda core: core.suspend(), "no token for 3 s, so its process was killed"),
+        # As a whole group gets it, from systemd or a terminal: vLLM aborts what runs, and ends.
+        (lambda core: core.terminate(), "its process ended"),
     ],
-    ids=["killed", "crashed", "hanging"],
+    ids=["killed", "crashed", "hanging", "told"],
 )
 def test_a_dead_engines_rows_go_on_in_another(
     harm: Callable[[psutil.Process], None], words: str

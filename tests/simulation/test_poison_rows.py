@@ -59,6 +59,15 @@ def test_one_session_finds_every_poison_row(mark: str, bad: tuple[int, ...]) -> 
     check(world, rows, bad)
 
 
+def test_a_session_outlasts_the_halving_of_a_large_window() -> None:
+    """Of vLLM's own size on large GPUs; the first row is the last to be alone."""
+    rows = shard_with({0: DEADLY}, rows=1280)
+    world = World(rows, Pace(window=1280, chunk_rows=500, chunk_seconds=10.0))
+    endings = until_published(world, own_process=True)
+    assert [type(ending) for ending in endings] == [WorkerReport]
+    check(world, rows, [0])
+
+
 def test_an_engine_inside_the_worker_takes_it_along_until_it_gets_its_own_process() -> None:
     rows = shard_with({5: DEADLY})
     world = World(rows, Pace(window=4))
