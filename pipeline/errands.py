@@ -9,6 +9,8 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future,
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from pipeline.core.errors import SpotmillError
+
 T = TypeVar("T")
 
 log = logging.getLogger("spotmill.worker")
@@ -66,7 +68,10 @@ class Errands:
             elif isinstance(problem, Exception):
                 failed(problem)
             else:
-                raise problem
+                # A library's panic, which would pass by every handler, and leave without a word.
+                raise SpotmillError(
+                    f"an errand ended with {type(problem).__name__}", why=str(problem)
+                ) from problem
 
         self._away[future] = back
 

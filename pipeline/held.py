@@ -113,7 +113,7 @@ class HeldShard:
 
     def completed(self, row: int, completion: Completion) -> None:
         request = self.running.pop(row)
-        self.decoded_before += len(completion.token_ids) - len(request.saved)
+        self.decoded_before += max(0, len(completion.token_ids) - len(request.saved))
         if completion.finish_reason not in _ANSWERED:
             self.done(FinishedRow(row, error=f"the engine gave up: {completion.finish_reason}"))
             return
@@ -187,7 +187,8 @@ class HeldShard:
     def decoded(self, tokens: Mapping[str, tuple[int, ...]]) -> int:
         """Tokens this attempt decoded so far, of finished rows and of rows in flight."""
         running = (
-            len(tokens.get(request.id, request.saved)) - len(request.saved)
+            # An engine may find that it cannot go on from saved tokens, and begin again.
+            max(0, len(tokens.get(request.id, request.saved)) - len(request.saved))
             for request in self.running.values()
         )
         return self.decoded_before + sum(running)

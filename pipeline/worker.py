@@ -29,6 +29,7 @@ log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
 _DRAIN_SECONDS = 20.0
+_SAVE_SECONDS = 2.0
 _CLAIM_SECONDS = 10.0
 """What a claim under notice has to leave for work: its reads take a second or two of it."""
 
@@ -141,9 +142,16 @@ class Worker:
                     feed.leave_engine()
                 else:
                     self._engine.bury(feed, death)
-                    saver.save_everything()
+                    self._save_before_loading(saver)
                 self._go_rather_than_load()
                 self._engine.replace(feed)
+
+    def _save_before_loading(self, saver: Saver) -> None:
+        """A load takes minutes in which nothing is saved, and saves may be on their way already."""
+        for _ in range(2):
+            saver.save_everything()
+            self._errands.wait(_SAVE_SECONDS)
+            self._errands.collect()
 
     def _generate(self, feed: Feed, saver: Saver) -> bool:
         """True when nothing is left to claim or to do; False when the engine is to be isolated."""
@@ -252,7 +260,9 @@ class Worker:
             # Asked again every few seconds while rows run short, so never old when it decides.
             self._nothing_left = isinstance(result, NothingLeft)
             if isinstance(result, Opened):
-                feed.held[result.shard.id] = self._hold(result)
+                held = feed.held[result.shard.id] = self._hold(result)
+                # Condemned by what a predecessor saw, they need no engine.
+                feed.rows += held.quarantine()
                 self._distrusts_engine |= result.progress.ended_silently
             else:
                 self._claim_after = self._clock.now() + self._poll_seconds

@@ -57,6 +57,12 @@ class ParquetFormat:
         return sink.getvalue()
 
     def decode_checkpoint(self, body: bytes) -> Checkpoint:
+        try:
+            return self._decode_checkpoint(body)
+        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as problem:
+            raise ObjectDamaged("not a whole checkpoint", why=repr(problem)) from problem
+
+    def _decode_checkpoint(self, body: bytes) -> Checkpoint:
         table = pq.read_table(io.BytesIO(body))
         account = json.loads(table.schema.metadata[_ACCOUNT_KEY])
         finished: list[FinishedRow] = []

@@ -27,7 +27,7 @@ class CoreProcesses:
         self._overheard = overheard
         self._hears_release, self._releases = Pipe(duplex=False)
         self._killed_because = ""
-        self._guardian = Guardian(self._family())
+        self._guardian = Guardian.of(self._family())
 
     def wait(self, seconds: float) -> bool:
         """True as soon as one has died, or `release` was called."""

@@ -7,7 +7,7 @@ import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected
 from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
 from pipeline.engines.continuation import positions, sampling_arguments
+from pipeline.engines.guardian import Guardian
 from pipeline.engines.last_words import hint_for, root_cause, words_of
 from pipeline.engines.limits import Device
 from pipeline.engines.overheard import Overheard
@@ -68,7 +69,10 @@ def load_vllm(
 
         # An engine in this process has frozen what it read of the environment.
         envs.disable_envs_cache()
-        with overheard.listening() if separate else nullcontext():
+        with ExitStack() as stack:
+            if separate:
+                stack.callback(Guardian.of_children_to_come().dismiss)
+                stack.enter_context(overheard.listening())
             llm = LLM(**arguments(model))
     except Exception as problem:
         # Of a core of its own, vLLM says here only that it has said why elsewhere.
@@ -128,9 +132,12 @@ class VllmEngine:
                 )
             else:
                 tokens = self._tokenizer.encode(prompt.text)
-        except Exception as problem:
-            # Chat templates are programs that come with models: they may raise anything.
-            raise RowRejected(f"the tokenizer refuses the prompt: {problem}") from problem
+        except BaseException as problem:
+            # Chat templates are programs that come with models: they may raise anything. What
+            # tokenizers, written in Rust, raise when they panic is not even an `Exception`.
+            if isinstance(problem, Exception) or type(problem).__name__ == "PanicException":
+                raise RowRejected(f"the tokenizer refuses the prompt: {problem}") from problem
+            raise
         return tuple(tokens)
 
     def submit(self, request: Request) -> None:
@@ -138,7 +145,9 @@ class VllmEngine:
 
         engine = self._engine
         try:
-            begun = _begun(engine, request) if request.saved else None
+            # Saved between two bytecodes, tokens may be an answer that had just become whole.
+            unfinished = 0 < len(request.saved) < request.sampling.max_tokens
+            begun = _begun(engine, request) if unfinished else None
             if begun is None:
                 request = replace(request, saved=())
             prompt = {
