@@ -9,7 +9,7 @@ MUTANTS = (
         "saved-tokens-billed-twice",
         "a continued row's saved tokens count as decoded again",
         "pipeline/held.py",
-        "self.decoded_before += len(completion.token_ids) - len(request.saved)",
+        "self.decoded_before += max(0, len(completion.token_ids) - len(request.saved))",
         "self.decoded_before += len(completion.token_ids)",
     ),
     Mutant(
@@ -28,10 +28,10 @@ MUTANTS = (
     ),
     Mutant(
         "dropped-tokens-uncounted",
-        "tokens of a dropped shard since the last settling are in no book",
+        "tokens of a dropped shard are in no book that is closed",
         "pipeline/feed.py",
-        "        self.settle()\n        self._sheet.write_off",
-        "        self._sheet.write_off",
+        "        self.dropped[shard.shard.id] = shard.account(decoded[shard.shard.id])\n",
+        "        decoded.clear()\n",
     ),
     Mutant(
         "dropped-seconds-still-useful",

@@ -17,18 +17,17 @@ MUTANTS = (
         "save-forgets-newer-rows",
         "rows that finish while a save is on its way are in no later one",
         "pipeline/saver.py",
-        "            shard.saving = None\n            self._patience.answered()\n",
+        "            shard.saving = None\n"
+        "            self._save_seconds.append(self._clock.now() - sent_at)\n",
         "            shard.saving, shard.unsaved = None, []\n"
-        "            self._patience.answered()\n",
+        "            self._save_seconds.append(self._clock.now() - sent_at)\n",
     ),
     Mutant(
         "seq-reused",
         "after a save whose answer was lost, a worker takes itself for a zombie",
         "pipeline/saver.py",
-        "            shard.saving = None\n            shard.unsaved = [",
-        "            shard.saving = None\n"
-        "            shard.seq -= 1\n"
-        "            shard.unsaved = [",
+        "            self._save_seconds.append(math.inf)\n",
+        "            self._save_seconds.append(math.inf)\n            shard.seq -= 1\n",
         needs="a failing store",
     ),
     Mutant(
@@ -70,8 +69,8 @@ MUTANTS = (
         "seeded-row-continued",
         "a row goes on from saved tokens though its random numbers begin again",
         "pipeline/held.py",
-        "saved if sampling.continues_exactly else ()",
-        "saved",
+        "    return Request(request_id, tokens, sampling)\n",
+        "    return Request(request_id, tokens, sampling, saved)\n",
     ),
     Mutant(
         "oldest-save-wins",
@@ -84,8 +83,8 @@ MUTANTS = (
         "only-last-epoch-read",
         "what the attempt before the last one saved is generated again",
         "pipeline/ledger.py",
-        "if named and named.epoch < before_epoch else None",
-        "if named and named.epoch == before_epoch - 1 else None",
+        "and named.epoch < before_epoch\n",
+        "and named.epoch == before_epoch - 1\n",
     ),
     Mutant(
         "finished-rows-submitted",
