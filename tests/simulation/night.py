@@ -163,7 +163,7 @@ def _rows(dice: Random, kind: Kind, exact: bool) -> dict[int, tuple[Row, ...]]:
         sampling = EXACT if exact or dice.random() < 0.5 else RESTARTS
         return Row(f"{dice.getrandbits(16)} {shard}/{number}", sampling)
 
-    shards = dice.choice((1, 2, 2, 3, 4))
+    shards = dice.choice((1, 2, 3, 4))
     counts = [dice.randint(1, 9) if dice.random() < 0.97 else 0 for _ in range(shards)]
     return {
         shard: tuple(row(shard, number) for number in range(count))
@@ -173,7 +173,7 @@ def _rows(dice: Random, kind: Kind, exact: bool) -> dict[int, tuple[Row, ...]]:
 
 def _pace(dice: Random) -> Pace:
     return Pace(
-        workers=dice.choice((1, 2, 2, 3, 4)),
+        workers=dice.choice((1, 2, 3, 3, 4)),
         window=dice.choice((1, 2, 3, 4)),
         threads=dice.choice((12, 12, 12, 3)),
         chunk_rows=dice.choice((1, 2, 3, 9)),
@@ -239,11 +239,11 @@ def _events(dice: Random, kind: Kind, pace: Pace, calm_from: float) -> list[Even
         if kind == "notices":
             return notice()
         kinds = ("kill", "notice", "pause", "supervisor")
-        chosen = dice.choices(kinds, (5, 2, 3, 1) if kind == "wild" else (8, 1, 0, 2))[0]
+        chosen = dice.choices(kinds, (4, 2, 5, 1) if kind == "wild" else (8, 1, 0, 2))[0]
         if chosen == "notice":
             return notice()
         if chosen == "pause":
-            seconds = dice.choice((0.5, 2.0, 4.0)) * pace.lease_seconds
+            seconds = dice.choice((0.5, 2.5, 5.0)) * pace.lease_seconds
             return Event(moment(), "pause", one_or_many(), seconds)
         if chosen == "supervisor":
             return Event(moment(), "kill supervisor")

@@ -236,7 +236,11 @@ class Universe:
         if event.kind == "kill supervisor":
             living = [process for process in self.supervisors if process.over_at is None]
         else:
-            living = [w.process for w in self.workers.values() if w.process.over_at is None]
+            alive = [w for w in self.workers.values() if w.process.over_at is None]
+            # A worker that has begun has more to lose than one that boots.
+            begun = [w for w in alive if w.tally.decoded]
+            struck_ones = begun if begun and self.dice.random() < 0.8 else alive
+            living = [w.process for w in struck_ones]
         struck = round(event.share * len(living)) or 1
         for process in self.dice.sample(living, min(struck, len(living))):
             self._strike(process, event)
