@@ -1,7 +1,7 @@
 """A process that outlives a killed worker for long enough to end what the worker left behind.
 
 vLLM's core does not notice that whoever started it is gone, and would hold the device's memory for
-ever. Run as a script, with process ids as arguments: at the end of its input it kills them, or, with
+ever. Run as a script, with process ids as arguments: when its input ends it kills them, or, with
 `--children-of` before an id, the children that this process has begun since.
 """
 
