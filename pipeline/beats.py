@@ -114,7 +114,13 @@ class Beats:
         self._errands.send(beat, beaten, failed)
 
     def end(self, state: State, problem: Exception | None, seconds: float) -> None:
-        """The last beat, which lets all leases go; given up after `seconds`."""
+        """The last beat, which lets all leases go; given up after `seconds`.
+
+        Beats on their way are waited for first: one that arrived later would undo the last.
+        """
+        over_at = self._clock.now() + seconds
+        self._errands.finish(seconds * 2 / 3)
+        self._sheet.pass_to(self._clock.now(), "drain")
         session = self._next(state, problem)
 
         def done(_: None) -> None:
@@ -124,7 +130,7 @@ class Beats:
             log.warning("last beat not saved, its leases have to run out: %s", failure)
 
         self._errands.send(lambda: self._ledger.beat(session), done, failed)
-        self._errands.finish(seconds)
+        self._errands.finish(max(0.0, over_at - self._clock.now()))
 
     def _next(self, state: State, problem: Exception | None = None) -> Session:
         feed = self.feed

@@ -15,8 +15,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("spotmill.worker")
 
-_LAST_ROUND_SECONDS = 5.0
-
 
 class WaitFor(Protocol):
     """`concurrent.futures.wait`, or what stands for it where time is virtual."""
@@ -79,7 +77,7 @@ class Errands:
     def repeated(self, errand: Callable[[], None], seconds: float) -> Iterator[None]:
         """Run `errand` every so many `seconds` while the context lasts.
 
-        Its last run is waited for, but not for long. What it raises is logged.
+        Its last run is away like any errand until it is collected. What it raises is logged.
         """
         over = self._new_event()
 
@@ -95,7 +93,7 @@ class Errands:
             yield
         finally:
             over.set()
-            self._wait_for([future], timeout=_LAST_ROUND_SECONDS, return_when=ALL_COMPLETED)
+            self._away[future] = lambda: None
 
     def __len__(self) -> int:
         return len(self._away)

@@ -29,6 +29,7 @@ log = logging.getLogger("spotmill.worker")
 
 _POLL_SECONDS = 0.5
 _DRAIN_SECONDS = 20.0
+_END_SECONDS = 120.0
 _SAVE_SECONDS = 2.0
 _CLAIM_SECONDS = 10.0
 """What a claim under notice has to leave for work: its reads take a second or two of it."""
@@ -92,9 +93,7 @@ class Worker:
                 self._go_rather_than_load()
                 feed, saver = self._begin(self._engine.start())
                 self._work(feed, saver)
-            # The last round of those beats was waited for.
-            self._sheet.pass_to(self._clock.now(), "drain")
-            self._beats.end("ended", None, self._seconds_left())
+            self._beats.end("ended", None, self._seconds_left(_END_SECONDS))
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
             self._leave("drained")
@@ -228,19 +227,16 @@ class Worker:
         drains_at = notice.drains_at(seen_at)
         return drains_at is None or self._clock.now() >= drains_at - _CLAIM_SECONDS
 
-    def _seconds_left(self) -> float:
+    def _seconds_left(self, unless_told: float = _DRAIN_SECONDS) -> float:
         gone_at = None if self._heeded is None else self._heeded[0].gone_at(self._heeded[1])
         if gone_at is None:
-            return _DRAIN_SECONDS
+            return unless_told
         return max(1.0, gone_at - self._clock.now())
 
     def _leave(self, end: AttemptEnd, problem: Exception | None = None) -> None:
         seconds = self._seconds_left()
-        if self._saver is None:
-            self._errands.finish(seconds)
-        else:
+        if self._saver is not None:
             self._saver.drain(end, seconds * 3 / 4)
-        self._sheet.pass_to(self._clock.now(), "drain")
         state: State = "ended" if problem is None else "failed"
         self._beats.end(state, problem, max(1.0, self._seconds_left()))
 
