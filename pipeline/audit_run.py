@@ -9,8 +9,9 @@ from typing import Any
 from pipeline.core import layout
 from pipeline.core.differences import differences
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
-from pipeline.core.manifest import Provenance, SessionBill, run_manifest
+from pipeline.core.manifest import Provenance
 from pipeline.core.money import Buckets
+from pipeline.core.run_manifest import SessionBill, run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.ledger import MISSHAPEN, Ledger, in_words

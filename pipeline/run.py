@@ -10,9 +10,10 @@ from pipeline.core.errors import (
     InputChanged,
     RunConflict,
 )
-from pipeline.core.manifest import CURRENCY, Provenance, run_manifest
+from pipeline.core.manifest import CURRENCY, Provenance
 from pipeline.core.money import decimal_of, decimal_text, sum_of
 from pipeline.core.ports import Clock
+from pipeline.core.run_manifest import run_manifest
 from pipeline.core.shards import Shard
 from pipeline.ledger import Ledger
 

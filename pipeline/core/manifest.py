@@ -1,6 +1,6 @@
-"""What a shard and a run cost and how they were made, as JSON documents (DESIGN §10).
+"""What a shard cost and how it was made, as a JSON document (DESIGN §10).
 
-Both are folds over what is stored. Seconds are floats with microseconds, money is a decimal string
+It is a fold over what is stored. Seconds are floats with microseconds, money is a decimal string
 so that no reader rounds it by accident, and null money means an unknown price.
 """
 
@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pipeline.core.checkpoint import Attempt
-from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import (
     DOLLAR_GRAIN,
     Buckets,
-    Node,
-    NodePrice,
-    decimal_of,
     decimal_text,
     dollars,
     sum_of,
@@ -32,9 +28,6 @@ from pipeline.core.shards import Shard
 SCHEMA_VERSION = 1
 FOOTER_KEY = "spotmill.manifest"
 CURRENCY = "USD"
-ENDED = frozenset({"ended", "failed"})
-"""States in which a session's own account is complete."""
-
 Json: TypeAlias = dict[str, Any]
 
 
@@ -121,13 +114,15 @@ def _shard_cost(attempts: Sequence[Attempt], output_tokens: int) -> Json:
         "useful": decimal_text(useful),
         "wasted": decimal_text(wasted),
         "overhead": decimal_text(overhead),
-        **_per_token(total, output_tokens),
+        **per_token(total, output_tokens),
         "on_demand_equivalent": decimal_text(on_demand),
         "savings": decimal_text(None if on_demand is None or total is None else on_demand - total),
     }
 
 
-def _per_token(total: Decimal | None, output_tokens: int) -> Json:
+def per_token(total: Decimal | None, output_tokens: int) -> Json:
+    """What a thousand and a million output tokens cost; None where that is unknown."""
+
     def per(tokens: int) -> str | None:
         if total is None or output_tokens == 0:
             return None
@@ -146,200 +141,3 @@ def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
     return sum_of(
         dollars(micros, rate) for micros in (buckets.useful, buckets.wasted, buckets.overhead)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SessionBill:
-    """One worker session, as the beat of this number left it.
-
-    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by shard and
-    epoch, where it did not publish the shard itself.
-    """
-
-    worker_id: str
-    node: Node
-    price: NodePrice
-    buckets: Buckets
-    state: str
-    decoded: int = 0
-    beat: int = 0
-    unshared: int = 0
-    attempts: Mapping[tuple[int, int], int] = field(default_factory=dict)
-
-    @property
-    def usd(self) -> Decimal | None:
-        return dollars(self.buckets.total, self.price.usd_per_hour)
-
-
-def run_manifest(
-    provenance: Provenance,
-    planned: Sequence[Shard],
-    manifests: Sequence[Mapping[str, Any]],
-    bills: Sequence[SessionBill],
-    started_at: str,
-    finished_at: str,
-) -> Json:
-    """The run's closing document. Raises `BooksUnbalanced` when counts or money do not add up.
-
-    What a session cost beyond what shards were charged for it is an unallocated row (boot, load,
-    waiting, work nobody published), so shards + unallocated = bills holds by construction; what
-    can fail, and is checked, is that shards were charged more than the session lasted.
-    """
-    _check_counts(planned, manifests)
-    charges = _charges(manifests)
-    bills = [_proved(bill, charges.get(bill.worker_id, _NOTHING).buckets) for bill in bills]
-    unallocated = [_unallocated(bill, charges.get(bill.worker_id, _NOTHING)) for bill in bills]
-    allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
-    total = sum_of(bill.usd for bill in bills)
-    left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
-    if None not in (allocated, total, left_over) and allocated + left_over != total:  # type: ignore[operator]
-        raise BooksUnbalanced(
-            f"shards {allocated} + unallocated {left_over} is not the workers' bill {total}",
-            where=provenance.run_id,
-            why="a worker is charged for in a shard but has no session, or a manifest was altered",
-            hint="run `spotmill verify` on this run",
-        )
-    output_tokens = sum(manifest["tokens"]["output"] for manifest in manifests)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": provenance.run_id,
-        "job_fingerprint": provenance.job_fingerprint,
-        "started_at": started_at,
-        "finished_at": finished_at,
-        "shards": len(planned),
-        "input": {"rows": sum(shard.rows for shard in planned)},
-        "output": {
-            key: sum(manifest["output"][key] for manifest in manifests)
-            for key in ("rows", "rows_ok", "rows_error")
-        }
-        | {"finish_reasons": _sum_counts(m["output"]["finish_reasons"] for m in manifests)},
-        "model": dict(provenance.model),
-        "tokens": _sum_counts(
-            [
-                *(manifest["tokens"] for manifest in manifests),
-                *({"wasted": row["tokens"]} for row in unallocated),
-            ]
-        ),
-        "workers": [
-            {
-                "worker_id": bill.worker_id,
-                "node": asdict(bill.node),
-                "seconds": bill.buckets.seconds(),
-                "price_per_hour": decimal_text(bill.price.usd_per_hour),
-                "price_source": bill.price.source,
-                "cost": decimal_text(bill.usd),
-                "state": bill.state,
-                "decoded": bill.decoded,
-                "beat": bill.beat,
-            }
-            for bill in bills
-        ],
-        "unallocated": unallocated,
-        "cost": {
-            "currency": CURRENCY,
-            "total": decimal_text(total),
-            "allocated": decimal_text(allocated),
-            "unallocated": decimal_text(left_over),
-            **_per_token(total, output_tokens),
-        },
-        "tags": dict(provenance.tags),
-    }
-
-
-def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any]]) -> None:
-    by_shard = {manifest["shard_id"]: manifest for manifest in manifests}
-    missing = [shard.id for shard in planned if shard.id not in by_shard]
-    if missing or len(manifests) != len(planned):
-        raise BooksUnbalanced(
-            f"{len(planned)} shards planned, {len(manifests)} published",
-            why=f"not published: {missing[:10]}" if missing else "a shard nobody planned",
-            hint="run `spotmill resume`, then look at `spotmill status`",
-        )
-    for shard in planned:
-        manifest = by_shard[shard.id]
-        source, output = manifest["input"], manifest["output"]
-        if not source["rows"] == shard.rows or source["rows_selected"] != output["rows"]:
-            raise BooksUnbalanced(
-                f"shard {shard.id}: {shard.rows} rows planned, {source['rows']} read, "
-                f"{source['rows_selected']} selected, {output['rows']} published"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class _Charge:
-    """What shards are charged with for one worker, in all."""
-
-    usd: Decimal = Decimal(0)
-    buckets: Buckets = Buckets()
-    decoded: Mapping[tuple[int, int], int] = field(default_factory=dict)
-
-
-_NOTHING = _Charge()
-
-
-def _charges(manifests: Iterable[Mapping[str, Any]]) -> dict[str, _Charge]:
-    charges: dict[str, _Charge] = {}
-    for manifest in manifests:
-        for attempt in manifest["attempts"]:
-            before = charges.get(attempt["worker_id"], _NOTHING)
-            charges[attempt["worker_id"]] = _Charge(
-                before.usd + (attempt_cost(attempt) or Decimal(0)),
-                before.buckets + Buckets.from_seconds(attempt["seconds"]),
-                {**before.decoded, (manifest["shard_id"], attempt["epoch"]): _decoded(attempt)},
-            )
-    return charges
-
-
-def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
-    tokens = manifest_attempt["tokens"]
-    decoded: int = tokens["output"] + tokens["wasted"]
-    return decoded
-
-
-def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
-    """A worker that died lived at least as long as its checkpoints, which shards are charged by,
-    prove: its last beat may be older. One that ended said itself how long it lived."""
-    if bill.state in ENDED:
-        return bill
-    lived = bill.buckets
-    decoding = max(lived.useful + lived.wasted, charged.useful + charged.wasted)
-    useful = max(lived.useful, charged.useful)
-    proved = replace(
-        lived, useful=useful, wasted=decoding - useful, idle=max(lived.idle, charged.idle)
-    )
-    return replace(bill, buckets=proved)
-
-
-def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
-    over = charge.buckets.total - bill.buckets.total
-    if over > 0:
-        raise BooksUnbalanced(
-            f"worker {bill.worker_id}: shards are charged {over / 1e6:.6f} s more than it lived",
-            why="its last session beat is missing, or a manifest was altered",
-        )
-    left = bill.buckets - charge.buckets
-    # A dead worker's last interval was useful work to it, but nobody published it.
-    lost = Buckets(wasted=left.useful + left.wasted)
-    rest = Buckets(boot=left.boot, load=left.load, idle=left.idle, drain=left.drain)
-    cost = None if bill.usd is None else bill.usd - charge.usd
-    return {
-        "worker_id": bill.worker_id,
-        "tokens": bill.unshared + _unknown_to_shards(bill, charge),
-        "seconds": (rest + lost).seconds(),
-        "cost": decimal_text(cost),
-    }
-
-
-def _unknown_to_shards(bill: SessionBill, charge: _Charge) -> int:
-    """Tokens decoded after the shard was somebody else's, who could not know of them."""
-    return sum(
-        max(0, decoded - charge.decoded.get(attempt, 0))
-        for attempt, decoded in bill.attempts.items()
-    )
-
-
-def _sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(sorted(total.items()))

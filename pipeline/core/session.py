@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.core.manifest import ENDED, SessionBill
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.run_manifest import ENDED, SessionBill
 
 State = Literal["load", "work", "drain", "ended", "failed"]
 

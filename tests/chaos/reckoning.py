@@ -13,8 +13,8 @@ import duckdb
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Checkpoint
-from pipeline.core.manifest import ENDED
 from pipeline.core.ports import ObjectStore
+from pipeline.core.run_manifest import ENDED
 from pipeline.core.session import Session
 from pipeline.dataset.file_format import ParquetFormat
 from pipeline.ledger import Ledger

@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pipeline.core.checkpoint import Attempt
-from pipeline.core.manifest import Provenance, SessionBill, run_manifest, shard_manifest
+from pipeline.core.manifest import Provenance, shard_manifest
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.run_manifest import SessionBill, run_manifest
 from pipeline.core.shards import Shard
 from tests.unit.strategies import finished_rows, known_prices
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.manifest import SessionBill
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow
+from pipeline.core.run_manifest import SessionBill
 from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of, without_time
 from tests.unit.strategies import any_prices, bounded
 

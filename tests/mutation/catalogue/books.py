@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(
         "dead-billed-to-last-beat",
         "checkpoints prove that a worker lived longer than its last beat, and nobody looks",
-        "pipeline/core/manifest.py",
+        "pipeline/core/run_manifest.py",
         "    if bill.state in ENDED:\n        return bill\n",
         "    if bill:\n        return bill\n",
     ),
