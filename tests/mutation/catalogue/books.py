@@ -50,9 +50,9 @@ MUTANTS = (
     Mutant(
         "seconds-lost",
         "the seconds of a drain are in no bucket",
-        "pipeline/worker.py",
-        '        self._sheet.pass_to(self._clock.now(), "drain")\n        state: State',
-        "        state: State",
+        "pipeline/beats.py",
+        '        self._sheet.pass_to(self._clock.now(), "drain")\n',
+        "",
     ),
     Mutant(
         "last-beat-not-sent",
