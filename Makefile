@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit simulate mutants chaos bench goodput models lock clean
+.PHONY: help setup run test lint types unit nightly simulate mutants chaos bench goodput models lock clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -57,6 +57,9 @@ types: setup
 
 unit: setup
 	$(call timed,pytest,$(BIN)/pytest)
+
+nightly: setup ## run every test, also those that make test leaves out to be quick
+	$(call timed,pytest,$(BIN)/pytest -m "")
 
 simulate: setup ## try SEEDS simulated nights (100000: about half an hour on two cores), from FIRST on
 	$(call timed,simulate $(SEEDS) nights,$(BIN)/python -m tests.simulation \

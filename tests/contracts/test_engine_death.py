@@ -40,8 +40,16 @@ def computing_process(core: psutil.Process) -> psutil.Process:
     ("harm", "words"),
     [
         (lambda core: core.kill(), "EngineCore was killed by SIGKILL"),
-        (lambda core: computing_process(core).send_signal(signal.SIGSEGV), "Segfault|Segmentation"),
-        (lambda core: core.suspend(), "no token for 3 s, so its process was killed"),
+        pytest.param(
+            lambda core: computing_process(core).send_signal(signal.SIGSEGV),
+            "Segfault|Segmentation",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            lambda core: core.suspend(),
+            "no token for 3 s, so its process was killed",
+            marks=pytest.mark.nightly,
+        ),
         # As a whole group gets it, from systemd or a terminal: vLLM aborts what runs, and ends.
         (lambda core: core.terminate(), "its process ended"),
     ],

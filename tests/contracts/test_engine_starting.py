@@ -40,6 +40,7 @@ def test_weights_that_are_missing(model: Path, own_process: bool) -> None:
     assert ".safetensors" in problem.hint
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("own_process", [HERE, ELSEWHERE])
 def test_a_cache_too_small_for_one_row(own_process: bool) -> None:
     problem = refusal(float32(kv_cache_memory_bytes=4096), own_process)
@@ -53,6 +54,7 @@ def test_more_memory_than_there_is() -> None:
     assert "lower model.engine.kv_cache_memory_bytes" in problem.hint
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("own_process", [HERE, ELSEWHERE])
 def test_an_argument_nobody_knows(own_process: bool) -> None:
     problem = refusal(float32(no_such_argument=1), own_process)

@@ -16,7 +16,7 @@ ROWS = 60
 BAD = 37
 
 
-@pytest.mark.parametrize("mark", [DEADLY, HANGING])
+@pytest.mark.parametrize("mark", [DEADLY, pytest.param(HANGING, marks=pytest.mark.nightly)])
 def test_a_row_that_kills_its_worker_is_quarantined_and_its_neighbours_finish(
     tmp_path: Path, mark: str
 ) -> None:

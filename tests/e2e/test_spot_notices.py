@@ -97,6 +97,7 @@ def test_a_worker_drains_on_awss_notice(here: JobAtHand, tmp_path: Path) -> None
     assert_resumed_without_waste(here)
 
 
+@pytest.mark.nightly
 def test_a_worker_drains_on_azures_notice_and_then_lets_its_machine_go(
     here: JobAtHand, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_worker_drains_on_azures_notice_and_then_lets_its_machine_go(
     assert_resumed_without_waste(here)
 
 
+@pytest.mark.nightly
 def test_a_supervisor_starts_no_worker_on_a_machine_that_goes(
     here: JobAtHand, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_proved_tampered_with_and_unfinished(tmp_path: Path) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.nightly
 def test_a_real_model_answers_the_same_again_and_not_what_was_tampered_with(
     tmp_path: Path,
 ) -> None:
