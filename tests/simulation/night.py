@@ -123,6 +123,12 @@ class Night:
         )
 
     @property
+    def answers(self) -> bool:
+        """Whether the store answers every call of the living, and soon."""
+        blows = {*self.strikes.values(), *self.aims.values()}
+        return self.weather.answers and blows <= {"killed before", "killed after", "frozen"}
+
+    @property
     def freezes(self) -> bool:
         return any(event.kind == "pause" for event in self.events)
 

@@ -118,7 +118,7 @@ def _sessions(universe: Universe, manifests: list[dict[str, Any]]) -> Iterator[s
         useful = session.buckets.useful
         if session.over and not undisputed[name] <= useful <= published[name]:
             yield f"{name}: {useful} useful microseconds, {published[name]} in what it published"
-        if universe.night.weather.answers and not session.over:
+        if universe.night.answers and not session.over:
             yield f"{name} ended, and its session did not"
 
 
