@@ -265,6 +265,8 @@ class Worker:
 
         def failed(problem: Exception) -> None:
             self._claiming = False
+            # It may have claimed a shard, and failed to open it.
+            self._nothing_left = False
             self._claim_after = self._clock.now() + self._poll_seconds
             # Claims read inputs, which may be away for good while the output's store answers.
             self._claim_failing_since = self._claim_failing_since or self._clock.now()
