@@ -86,7 +86,8 @@ def _checkpointing_figure(pairs: int) -> Figure:
         "a checkpoint every 5 s / none at all",
         f"{found['ratio']:.4f} ({found['lowest']:.4f} to {found['highest']:.4f})",
         f"output tokens per second, {found['rows']} tickets, {found['pairs']} pairs on one engine, "
-        f"{found['checkpoints_a_run']:.0f} checkpoints a run",
+        f"{found['checkpoints_a_run']:.0f} checkpoints a run; they took "
+        f"{found['processor_share']:.2%} of one processor",
     )
 
 
