@@ -17,7 +17,7 @@ from tests.simulation.wavering import LENGTH, LETTERS, WaveringEngine
 from tests.simulation.world import EXACT, RESTARTS, World, small_workload
 
 SAMPLED = Sampling(max_tokens=10, temperature=0.7)
-PENALIZED = Sampling(max_tokens=100, repetition_penalty=1.1)
+PENALIZED = Sampling(max_tokens=100, presence_penalty=0.5)
 
 
 def finished(world: World) -> World:
