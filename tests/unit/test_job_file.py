@@ -219,9 +219,8 @@ def test_values_that_make_no_sense_are_refused(line: str) -> None:
     assert refusal(MINIMAL + line + "\n").where == "/jobs/job.yaml, line 5"
 
 
-@pytest.mark.parametrize("name", ["", "a b", "../x", ".hidden", "a/b", "n" * 101, "2026-11-20"])
+@pytest.mark.parametrize("name", ["", "a b", "../x", ".hidden", "a/b", "n" * 101])
 def test_a_name_must_be_fit_for_a_key(name: str) -> None:
-    # A date without quotes is no text in YAML.
     assert "name" in refusal(MINIMAL.replace("nightly", name or "''")).what
 
 
