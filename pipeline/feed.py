@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import RowRejected
+from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
@@ -42,6 +43,12 @@ class Feed:
         Rows suspected of killing engines come first, and then nothing runs beside them.
         """
         for shard in self.held.values():
+            if (
+                shard.unarranged
+                and not shard.arranging
+                and len(shard.unprepared) < self._engine.window
+            ):
+                self._arrange_next(shard)
             if shard.unprepared and not shard.preparing and len(shard.ready) < self._engine.window:
                 self._prepare_next(shard)
         running = self.running
@@ -61,8 +68,7 @@ class Feed:
         self._sheet.pass_to(self._clock.now(), "useful")
         for completion in completions:
             shard_id, _, row = (int(part) for part in completion.request_id.split("-"))
-            self.held[shard_id].completed(row, completion)
-            self.rows += 1
+            self.rows += self.held[shard_id].completed(row, completion)
 
     def lose_engine(self, words: str) -> None:
         """The engine died, saying `words`: what ran in it is taken back, and suspected."""
@@ -129,6 +135,16 @@ class Feed:
                 row, work = shard.ready.popleft()
                 room -= self._submit(shard, row, work)
 
+    def _arrange_next(self, shard: HeldShard) -> None:
+        stretch = shard.unarranged.popleft()
+        shard.arranging = len(stretch)
+        window = self._engine.window
+
+        def arranged(result: Arrangement) -> None:
+            self.rows += shard.take_arrangement(result)
+
+        self._errands.send(lambda: shard.arrange(stretch, window), arranged, _raise)
+
     def _prepare_next(self, shard: HeldShard) -> None:
         count = min(self._engine.window, len(shard.unprepared))
         self._prepare(shard, [shard.unprepared.popleft() for _ in range(count)], shard.ready)
@@ -140,11 +156,8 @@ class Feed:
             shard.preparing = 0
             into.extend(batch)
 
-        def failed(problem: Exception) -> None:
-            raise problem
-
         encode = self._engine.encode
-        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, failed)
+        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, _raise)
 
     def _submit(self, shard: HeldShard, row: int, work: Prepared) -> int:
         if isinstance(work, Request):
@@ -157,6 +170,9 @@ class Feed:
                 work = FinishedRow(row, error=str(problem))
             else:
                 return 1
-        shard.done(work)
-        self.rows += 1
+        self.rows += shard.done(work)
         return 0
+
+
+def _raise(problem: Exception) -> None:
+    raise problem
