@@ -14,6 +14,8 @@ from pipeline.errands import Errands
 from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
 
+_FIRST_ROWS = 32
+
 
 class Feed:
     """The shards in hand and the engine that answers them. One thread calls it."""
@@ -86,7 +88,7 @@ class Feed:
         self._engine = engine
         self._sheet.engine_replaced()
 
-    def settle(self) -> tuple[dict[int, int], Mapping[str, tuple[int, ...]]]:
+    def settle(self) -> tuple[dict[int, int], Mapping[str, Sequence[int]]]:
         """Share the time since the last settling out; tokens decoded by shard, and in flight."""
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
@@ -104,7 +106,7 @@ class Feed:
         self._abort(shard)
         del self.held[shard.shard.id]
 
-    def let_go(self, shard: HeldShard, tokens: Mapping[str, tuple[int, ...]]) -> None:
+    def let_go(self, shard: HeldShard, tokens: Mapping[str, Sequence[int]]) -> None:
         """Generate no more for a shard; what was decoded for it, by the newest `tokens` in flight,
         stays counted."""
         self._abort(shard)
@@ -138,15 +140,16 @@ class Feed:
     def _arrange_next(self, shard: HeldShard) -> None:
         stretch = shard.unarranged.popleft()
         shard.arranging = len(stretch)
-        window = self._engine.window
 
         def arranged(result: Arrangement) -> None:
             self.rows += shard.take_arrangement(result)
 
-        self._errands.send(lambda: shard.arrange(stretch, window), arranged, _raise)
+        self._errands.send(lambda: shard.arrange(stretch), arranged, _raise)
 
     def _prepare_next(self, shard: HeldShard) -> None:
-        count = min(self._engine.window, len(shard.unprepared))
+        # Few at first, for an engine that has nothing to do waits for all of them.
+        wanted = min(self._engine.window, max(_FIRST_ROWS, self.running))
+        count = min(wanted, len(shard.unprepared))
         self._prepare(shard, [shard.unprepared.popleft() for _ in range(count)], shard.ready)
 
     def _prepare(self, shard: HeldShard, rows: Sequence[int], into: Line) -> None:

@@ -120,11 +120,11 @@ class HeldShard:
     def request_id(self, row: int) -> str:
         return f"{self.shard.id}-{self.lease.epoch}-{row}"
 
-    def arrange(self, stretch: range, window: int) -> Arrangement:
+    def arrange(self, stretch: range) -> Arrangement:
         """In which order to admit these rows. Read-only on this object, so it may run in another
         thread."""
         asked = (self._asked(row) for row in stretch)
-        return arrange((one for one in asked if one is not None), _BEGUN, window)
+        return arrange((one for one in asked if one is not None), _BEGUN)
 
     def _asked(self, row: int) -> Asked | None:
         rank = self._rank(row)
@@ -147,7 +147,7 @@ class HeldShard:
     def take_arrangement(self, arranged: Arrangement) -> int:
         """Put these rows in line; how many were finished, as copies of rows that were done."""
         self.arranging = 0
-        self.unprepared.extend(row for row in arranged.order if row not in self.finished)
+        self.unprepared.extend(arranged.order)
         self.waiting.update(arranged.waiting)
         done = [row for row in arranged.waiting if row in self.finished]
         return sum(self._answer_waiting(self.finished[row]) for row in done)
@@ -212,7 +212,7 @@ class HeldShard:
         self.rows_done += 1
         self.tokens += tokens
 
-    def take_back(self, tokens: Mapping[str, tuple[int, ...]]) -> list[int]:
+    def take_back(self, tokens: Mapping[str, Sequence[int]]) -> list[int]:
         """What runs in an engine that is no more is to be submitted again, with its tokens so far;
         the rows it was."""
         self.decoded_before = self.decoded(tokens)
@@ -250,15 +250,15 @@ class HeldShard:
         """The rows given up, and the strikes against them."""
         return {row: evidence(row, self.strikes) for row in sorted(condemned(self.strikes))}
 
-    def in_flight(self, tokens: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    def in_flight(self, tokens: Mapping[str, Sequence[int]]) -> dict[int, tuple[int, ...]]:
         """This shard's rows in flight, or put back, and their tokens so far, if there are any."""
         found = {row: self.so_far[row] for row in self.put_back}
         for row, request in self.running.items():
             if so_far := tokens.get(request.id, ()):
-                found[row] = so_far
+                found[row] = tuple(so_far)
         return found
 
-    def decoded(self, tokens: Mapping[str, tuple[int, ...]]) -> int:
+    def decoded(self, tokens: Mapping[str, Sequence[int]]) -> int:
         """Tokens this attempt decoded so far, of finished rows and of rows in flight."""
         running = (
             # An engine may find that it cannot go on from saved tokens, and begin again.

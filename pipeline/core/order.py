@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pipeline.core.rows import ChatPrompt, Prompt, Sampling
 
+_PLACES = 512
+"""As many as most engines run at once, since rows may be arranged before there is an engine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -39,9 +42,9 @@ def text_of(prompt: Prompt) -> str:
     return prompt.text
 
 
-def arrange(asked: Iterable[Asked], leads: int, window: int) -> Arrangement:
+def arrange(asked: Iterable[Asked], leads: int, places: int = _PLACES) -> Arrangement:
     """The rows of one stretch of a shard. Those of a rank below `leads` may be waited for, but are
-    not admitted: they are done, or are admitted otherwise. `window` is how many run at once."""
+    not admitted: they are done, or are admitted otherwise. `places` is how many run at once."""
     groups: dict[object, list[Asked]] = {}
     for one in asked:
         # What is refused, or drawn by chance, is alike to nothing but itself.
@@ -57,21 +60,21 @@ def arrange(asked: Iterable[Asked], leads: int, window: int) -> Arrangement:
             waiting[leader.row] = followers
         if leader.rank >= leads:
             leaders.append(leader)
-    return Arrangement(_ordered(leaders, window), waiting)
+    return Arrangement(_ordered(leaders, places), waiting)
 
 
-def _ordered(rows: list[Asked], window: int) -> list[int]:
-    closing = _closing(rows, window)
+def _ordered(rows: list[Asked], places: int) -> list[int]:
+    closing = _closing(rows, places)
     rows.sort(key=lambda one: (one.row in closing, -closing.get(one.row, 0), one.prompt))
     return [one.row for one in rows]
 
 
-def _closing(rows: Sequence[Asked], window: int) -> dict[int, int]:
+def _closing(rows: Sequence[Asked], places: int) -> dict[int, int]:
     """The rows to hold back for the end, and the class of length of each."""
     longest = max((_length(one) for one in rows), default=0)
     short = sorted((one for one in rows if 2 * _length(one) <= longest), key=_length)
     closing: dict[int, int] = {}
-    room = window * longest
+    room = places * longest
     for one in short:
         room -= _length(one)
         if room < 0:

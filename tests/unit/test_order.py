@@ -21,8 +21,8 @@ def asked(prompts: Sequence[str], sampling: Sampling = GREEDY, rank: int = 3) ->
     return [Asked(row, prompt, sampling, rank) for row, prompt in enumerate(prompts)]
 
 
-def arranged(rows: Sequence[Asked], window: int = 4) -> Arrangement:
-    return arrange(rows, LEADS, window)
+def arranged(rows: Sequence[Asked], places: int = 4) -> Arrangement:
+    return arrange(rows, LEADS, places)
 
 
 def test_shared_prefixes_go_together() -> None:
@@ -37,7 +37,7 @@ def test_short_answers_are_held_back_while_the_longest_lasts() -> None:
         Asked(row, f"{row % 10} {row}", Sampling(max_tokens=256 if row % 2 else 16), 3)
         for row in range(400)
     ]
-    order = arranged(rows, window=4).order
+    order = arranged(rows, places=4).order
     closing = order[-64:]
     assert all(row % 2 == 0 for row in closing), "4 places for 256 steps: 64 answers of 16 tokens"
     before = [rows[row].prompt for row in order[:-64]]
@@ -47,7 +47,7 @@ def test_short_answers_are_held_back_while_the_longest_lasts() -> None:
 def test_longer_classes_go_first_at_the_end() -> None:
     lengths = [512, 8, 64, 8, 64, 512]
     rows = [Asked(row, "x", Sampling(max_tokens=n, seed=row), 3) for row, n in enumerate(lengths)]
-    assert arranged(rows, window=10).order == [0, 5, 2, 4, 1, 3]
+    assert arranged(rows, places=10).order == [0, 5, 2, 4, 1, 3]
 
 
 def test_answers_of_one_length_are_not_held_back() -> None:
@@ -100,10 +100,10 @@ def test_chats_differ_where_their_texts_run_together() -> None:
     st.integers(1, 10),
 )
 def test_every_row_is_admitted_or_waits_for_one_like_it(
-    rows: list[tuple[str, Sampling | None, int]], window: int
+    rows: list[tuple[str, Sampling | None, int]], places: int
 ) -> None:
     given_rows = [Asked(n, *row) for n, row in enumerate(rows)]
-    found = arranged(given_rows, window)
+    found = arranged(given_rows, places)
     waiting = [row for followers in found.waiting.values() for row in followers]
     expected = [one.row for one in given_rows if one.rank >= LEADS]
     assert sorted([*found.order, *waiting]) == expected
