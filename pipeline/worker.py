@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.beats import Beats
-from pipeline.claims import Claimer, NothingLeft, Opened
+from pipeline.claims import Claimer
 from pipeline.core.checkpoint import AttemptEnd
 from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
-from pipeline.core.notice import Notice
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
 from pipeline.core.session import State
+from pipeline.departure import Departure
+from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
 from pipeline.errands import Errands
 from pipeline.feed import Feed
-from pipeline.held import HeldShard
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
 from pipeline.saver import Saver
@@ -64,21 +64,15 @@ class Worker:
         self._settings = settings
         self._provenance_of = provenance
         self._ledger = ledger
-        self._claimer = claimer
         self._clock = clock
-        self._notice = notice
+        self._departure = Departure(notice, clock)
         self._errands = errands
         self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
         self._patience = Patience(clock, settings.store_patience_seconds)
         self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
         self._engine = EngineLife(load_engine, self._beats, clock, self._sheet)
+        self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._saver: Saver | None = None
-        self._claiming = False
-        self._claim_after = 0.0
-        self._claim_failing_since: float | None = None
-        self._nothing_left = False
-        self._distrusts_engine = False
-        self._heeded: tuple[Notice, float] | None = None
         self._saved_again = False
 
     def run(self) -> WorkerReport:
@@ -93,7 +87,7 @@ class Worker:
                 self._go_rather_than_load()
                 feed, saver = self._begin(self._engine.start())
                 self._work(feed, saver)
-            self._beats.end("ended", None, self._seconds_left(_END_SECONDS))
+            self._beats.end("ended", None, self._departure.seconds_left(_END_SECONDS))
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
             self._leave("drained")
@@ -130,13 +124,13 @@ class Worker:
             try:
                 # Told while an engine was loaded, nobody knows how much of the time is left.
                 self._go_rather_than_load()
-                if self._distrusts_engine:
-                    self._distrusts_engine = False
+                if self._desk.distrusts_engine:
+                    self._desk.distrusts_engine = False
                     self._engine.isolate(feed)
                 elif self._generate(feed, saver):
                     return
             except EngineDied as death:
-                if self._told_to_stop:
+                if self._departure.told_to_stop:
                     # Whoever stops a worker may have stopped its engine's process as well.
                     feed.leave_engine()
                 else:
@@ -154,15 +148,16 @@ class Worker:
 
     def _generate(self, feed: Feed, saver: Saver) -> bool:
         """True when nothing is left to claim or to do; False when the engine is to be isolated."""
-        while not self._distrusts_engine:
+        while not self._desk.distrusts_engine:
             self._heed_notice(feed, saver)
             self._errands.collect()
             self._beats.beat_when_due()
-            self._claim_ahead(feed)
+            if not self._leaving:
+                self._desk.claim_when_hungry(feed)
             feed.top_up()
             if feed.running and not saver.full:
                 feed.step()
-            elif self._nothing_left and not feed.held and not self._errands:
+            elif self._desk.nothing_left and not feed.held and not self._errands:
                 return True
             else:
                 self._wait(feed)
@@ -179,41 +174,22 @@ class Worker:
 
     # The end.
 
-    @property
-    def _told_to_stop(self) -> bool:
-        notice = self._notice.pending()
-        return notice is not None and notice.kind == "stop"
-
     def _go_rather_than_load(self) -> None:
         """A model takes longer to load than a machine that goes has left."""
-        notice = self._notice.pending()
-        if notice is not None and notice.kind != "risk":
-            self._heard_at(notice)
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
-
-    def _heard_at(self, notice: Notice) -> float:
-        if self._heeded is None or self._heeded[0] != notice:
-            self._heeded = (notice, self._clock.now())
-            log.warning("notice: %s", notice.reason)
-        return self._heeded[1]
+        self._departure.hear()
+        if self._departure.certain:
+            raise self._departure.interruption()
 
     def _heed_notice(self, feed: Feed, saver: Saver) -> None:
-        notice = self._notice.pending()
-        if notice is None:
-            return
-        before = self._heeded
-        seen_at = self._heard_at(notice)
-        if self._heeded is not before:
+        departure = self._departure
+        if departure.hear():
             self._saved_again = False
             saver.save_everything()
-        now = self._clock.now()
-        drains_at = notice.drains_at(seen_at, saver.slowest_save_seconds)
         # With nothing in hand, there is nothing to use the remaining time for.
-        idle = notice.kind != "risk" and not feed.held and not self._errands
-        if idle or (drains_at is not None and now >= drains_at):
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
-        cautious = notice.drains_at(seen_at)
-        if not self._saved_again and cautious is not None and now >= cautious:
+        idle = departure.certain and not feed.held and not self._errands
+        if idle or departure.is_due(saver.slowest_save_seconds):
+            raise departure.interruption()
+        if not self._saved_again and departure.is_due():
             # From here on the store is trusted to stay as quick as it is: what if it does not.
             self._saved_again = True
             saver.save_everything()
@@ -221,77 +197,11 @@ class Worker:
     @property
     def _leaving(self) -> bool:
         """Whether a shard claimed now would be let go before it was worth the claim."""
-        if self._heeded is None or self._heeded[0].kind == "risk":
-            return False
-        notice, seen_at = self._heeded
-        drains_at = notice.drains_at(seen_at)
-        return drains_at is None or self._clock.now() >= drains_at - _CLAIM_SECONDS
-
-    def _seconds_left(self, unless_told: float = _DRAIN_SECONDS) -> float:
-        gone_at = None if self._heeded is None else self._heeded[0].gone_at(self._heeded[1])
-        if gone_at is None:
-            return unless_told
-        return max(1.0, gone_at - self._clock.now())
+        return self._departure.certain and self._departure.is_due(within_seconds=_CLAIM_SECONDS)
 
     def _leave(self, end: AttemptEnd, problem: Exception | None = None) -> None:
-        seconds = self._seconds_left()
+        seconds = self._departure.seconds_left(_DRAIN_SECONDS)
         if self._saver is not None:
             self._saver.drain(end, seconds * 3 / 4)
         state: State = "ended" if problem is None else "failed"
-        self._beats.end(state, problem, max(1.0, self._seconds_left()))
-
-    # Claims.
-
-    def _claim_ahead(self, feed: Feed) -> None:
-        """Claim the next shard before the ones in hand run dry."""
-        due = not self._claiming and not self._leaving and self._clock.now() >= self._claim_after
-        if not due or not feed.hungry:
-            return
-        self._claiming = True
-
-        def claimed(result: Opened | NothingLeft | None) -> None:
-            self._claiming = False
-            self._claim_failing_since = None
-            self._patience.answered()
-            # Asked again every few seconds while rows run short, so never old when it decides.
-            self._nothing_left = isinstance(result, NothingLeft)
-            if isinstance(result, Opened):
-                held = feed.held[result.shard.id] = self._hold(result)
-                # Condemned by what a predecessor saw, they need no engine.
-                feed.rows += held.quarantine()
-                self._distrusts_engine |= result.progress.ended_silently
-            else:
-                self._claim_after = self._clock.now() + self._poll_seconds
-
-        def failed(problem: Exception) -> None:
-            self._claiming = False
-            # It may have claimed a shard, and failed to open it.
-            self._nothing_left = False
-            self._claim_after = self._clock.now() + self._poll_seconds
-            # Claims read inputs, which may be away for good while the output's store answers.
-            self._claim_failing_since = self._claim_failing_since or self._clock.now()
-            if (
-                self._clock.now() - self._claim_failing_since
-                > self._settings.store_patience_seconds
-            ):
-                raise problem
-            self._patience.bear(problem)
-
-        self._errands.send(self._claimer.claim, claimed, failed)
-
-    @property
-    def _poll_seconds(self) -> float:
-        return max(_POLL_SECONDS, self._settings.beat_seconds / 2)
-
-    def _hold(self, opened: Opened) -> HeldShard:
-        held = HeldShard(
-            opened.shard, opened.lease, opened.rows, opened.progress, self._clock.now()
-        )
-        log.info(
-            "claimed shard %05d, epoch %d: %d rows, %d of them done before",
-            opened.shard.id,
-            opened.lease.epoch,
-            held.rows.rows,
-            len(held.finished),
-        )
-        return held
+        self._beats.end(state, problem, self._departure.seconds_left(_DRAIN_SECONDS))

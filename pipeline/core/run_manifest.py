@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
@@ -71,8 +71,8 @@ def run_manifest(
     """
     _check_counts(planned, manifests)
     charges = _charges(manifests)
-    bills = [_proved(bill, charges.get(bill.worker_id, _NOTHING).buckets) for bill in bills]
-    unallocated = [_unallocated(bill, charges.get(bill.worker_id, _NOTHING)) for bill in bills]
+    bills = [_proved(bill, charges[bill.worker_id].buckets) for bill in bills]
+    unallocated = [_unallocated(bill, charges[bill.worker_id]) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
     left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
@@ -149,28 +149,23 @@ def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Charge:
     """What shards are charged with for one worker, in all."""
 
     usd: Decimal = Decimal(0)
     buckets: Buckets = Buckets()
-    decoded: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    decoded: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-_NOTHING = _Charge()
-
-
-def _charges(manifests: Iterable[Mapping[str, Any]]) -> dict[str, _Charge]:
-    charges: dict[str, _Charge] = {}
+def _charges(manifests: Iterable[Mapping[str, Any]]) -> Mapping[str, _Charge]:
+    charges: defaultdict[str, _Charge] = defaultdict(_Charge)
     for manifest in manifests:
         for attempt in manifest["attempts"]:
-            before = charges.get(attempt["worker_id"], _NOTHING)
-            charges[attempt["worker_id"]] = _Charge(
-                before.usd + (attempt_cost(attempt) or Decimal(0)),
-                before.buckets + Buckets.from_seconds(attempt["seconds"]),
-                {**before.decoded, (manifest["shard_id"], attempt["epoch"]): _decoded(attempt)},
-            )
+            charge = charges[attempt["worker_id"]]
+            charge.usd += attempt_cost(attempt) or Decimal(0)
+            charge.buckets += Buckets.from_seconds(attempt["seconds"])
+            charge.decoded[manifest["shard_id"], attempt["epoch"]] = _decoded(attempt)
     return charges
 
 
