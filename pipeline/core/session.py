@@ -21,6 +21,22 @@ class ShardAccount:
     useful_micros: int = 0
 
 
+Weights = Literal["local", "node", "bucket", "streamed"]
+Compiled = Literal["off", "node", "bucket", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """How a session's latest engine came about: seconds to have all files here, vLLM imported
+    meanwhile, and to load; where weights and compiled code came from."""
+
+    fetch_seconds: float
+    load_seconds: float
+    bytes_fetched: int
+    weights: Weights
+    compiled: Compiled
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another

@@ -16,11 +16,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.core.errors import JobInvalid, SpotmillError
 from pipeline.core.layout import compile_cache_key
 from pipeline.core.ports import ObjectStore
+from pipeline.core.session import Compiled
 
 log = logging.getLogger("spotmill.engine")
 
@@ -29,9 +29,6 @@ SECRET = "SPOTMILL_COMPILE_CACHE_SECRET"  # noqa: S105 - the name of a variable
 _MAGIC = b"spotmill compile cache 1\n"
 _SHORTEST_SECRET = 16
 _LIMIT_BYTES = 2**30
-
-Compiled = Literal["off", "node", "bucket", "new"]
-"""Where compiled code came from: not kept, this machine, the bucket, or this worker's own load."""
 
 
 def place_and_secret(environment: Mapping[str, str]) -> tuple[str, bytes] | None:

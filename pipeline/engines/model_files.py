@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from pipeline.core.errors import InputChanged, InputInvalid
+from pipeline.core.session import Weights
 from pipeline.engines.download import Part, RemoteFile, download
 from pipeline.engines.node_cache import NodeCache, Place, cache_home, limit_bytes
 from pipeline.job import ModelSpec
@@ -38,7 +39,7 @@ class ModelBucket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FetchedModel:
-    """`spec` names local paths. They stay while this lives. `from_node` when nothing was read."""
+    """`spec` names local paths. They stay while this lives."""
 
     spec: ModelSpec
     seconds: float = 0.0
@@ -46,8 +47,11 @@ class FetchedModel:
     places: tuple[Place, ...] = ()
 
     @property
-    def from_node(self) -> bool:
-        return bool(self.places) and all(place.was_here for place in self.places)
+    def source(self) -> Weights:
+        """Whether anything had to be fetched, was here already, or was no bucket's."""
+        if not self.places:
+            return "local"
+        return "node" if all(place.was_here for place in self.places) else "bucket"
 
 
 @dataclass(slots=True)
@@ -75,12 +79,7 @@ class ModelFiles:
             second = threads.submit(self._fetch, draft, True)
             first = self._fetch(model.id, weights)
             found = [first, second.result()]
-        spec = model.model_copy(
-            update={
-                "id": found[0].path,
-                "speculative": model.speculative.model_copy(update={"model": found[1].path}),
-            }
-        )
+        spec = _with_paths(model, found[0].path, found[1].path)
         return FetchedModel(
             spec,
             time.monotonic() - before,
@@ -88,18 +87,27 @@ class ModelFiles:
             tuple(one.place for one in found if one.place is not None),
         )
 
+    def located(self, model: ModelSpec, *, weights: bool = True) -> ModelSpec:
+        """The model that `fetch` is going to return, when what is in the bucket stays the same."""
+        draft = self._place_of(model.speculative.model, True)
+        return _with_paths(model, self._place_of(model.id, weights), draft)
+
     def has(self, uri: str) -> bool:
         """Whether all of this model is on this machine."""
         files = _below(uri, self.open_bucket(uri, self.options).listed())
         return self.cache.has(_content(files))
 
+    def _place_of(self, uri: str | None, weights: bool) -> str | None:
+        if uri is None or not uri.startswith("s3://"):
+            return uri
+        files = _below(uri, self.open_bucket(uri, self.options).listed(), weights)
+        return str(self.cache.home / _content(files))
+
     def _fetch(self, uri: str | None, weights: bool) -> _Found:
         if uri is None or not uri.startswith("s3://"):
             return _Found(uri)
         bucket = self.open_bucket(uri, self.options)
-        files = _below(uri, bucket.listed())
-        if not weights:
-            files = [file for file in files if not file.name.endswith(_WEIGHTS)]
+        files = _below(uri, bucket.listed(), weights)
         size = sum(file.size for file in files)
         read: list[int] = []
 
@@ -137,10 +145,17 @@ def _content(files: Sequence[RemoteFile]) -> str:
     return hashlib.sha256(versions.encode()).hexdigest()[:32]
 
 
-def _below(uri: str, listed: Mapping[str, Mapping[str, Any]]) -> list[RemoteFile]:
+def _with_paths(model: ModelSpec, target: str | None, draft: str | None) -> ModelSpec:
+    speculative = model.speculative.model_copy(update={"model": draft})
+    return model.model_copy(update={"id": target, "speculative": speculative})
+
+
+def _below(
+    uri: str, listed: Mapping[str, Mapping[str, Any]], weights: bool = True
+) -> list[RemoteFile]:
     files = []
     for name, facts in listed.items():
-        if name.endswith((*_CODE_AND_PICKLES, "/")):
+        if name.endswith((*_CODE_AND_PICKLES, "/")) or (name.endswith(_WEIGHTS) and not weights):
             continue
         if ".." in PurePosixPath(name).parts:
             raise InputInvalid(

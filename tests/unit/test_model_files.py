@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tenacity import stop_after_attempt, wait_none
 
@@ -88,9 +88,9 @@ def test_a_model_is_fetched_once_without_code_and_pickles(cache: Path) -> None:
     first = fetched(lake, cache)
     place = Path(first.spec.id)
     assert (place.parent, names_below(place)) == (cache, set(files))
-    assert (first.from_node, first.bytes_read) == (False, 7)
+    assert (first.source, first.bytes_read) == ("bucket", 7)
     again = fetched(lake, cache)
-    assert (again.spec, again.from_node, again.bytes_read) == (first.spec, True, 0)
+    assert (again.spec, again.source, again.bytes_read) == (first.spec, "node", 0)
     assert len(lake.read) == 3
     assert folders(cache) == [place]
 
@@ -183,7 +183,7 @@ def test_workers_of_one_machine_fetch_a_model_once(cache: Path) -> None:
     for worker in workers:
         worker.join()
     assert len({one.spec.id for one in found}) == 1
-    assert sorted(one.from_node for one in found) == [False, True, True, True]
+    assert sorted(one.source for one in found) == ["bucket", "node", "node", "node"]
     assert sorted(lake.read) == ["v", "w"]
 
 
@@ -252,6 +252,7 @@ def test_the_limit_is_a_number_of_gigabytes(monkeypatch: pytest.MonkeyPatch) -> 
 # The download itself.
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     sizes=st.lists(st.integers(0, 40), max_size=6),
     part_bytes=st.integers(1, 17),
