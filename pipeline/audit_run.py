@@ -131,6 +131,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json) -> SessionBill:
         beat=row["beat"],
         unshared=left["tokens"],
         attempts={},
+        start=row.get("start"),
     )
 
 

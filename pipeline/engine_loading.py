@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from pipeline.core.errors import JobInvalid
@@ -32,17 +32,35 @@ def check_engine(job: JobSpec) -> None:
         refuse_unsound(job, device_at_hand(), local_model_config(job.model.id))
 
 
-def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
-    """What loads the job's engine on this machine; told whether in a process of its own."""
+class EngineLoader(Protocol):
+    """Loads an engine when called; told whether in a process of its own. `start` says how the
+    latest one came about, if that is known."""
+
+    @property
+    def start(self) -> EngineStart | None: ...
+
+    def __call__(self, own_process: bool) -> Engine: ...
+
+
+def engine_loader(job: JobSpec, options: StoreOptions) -> EngineLoader:
+    """What loads the job's engine on this machine. Raises `JobInvalid`."""
     if job.model.id.startswith(SCRIPTED):
-        settings = _scripted_settings(job.model.id)
-        return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
+        return ScriptedLoader(_scripted_settings(job.model.id))
     return VllmLoader(job.model, options)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedLoader:
+    settings: ScriptedSettings
+    start: EngineStart | None = None
+
+    def __call__(self, own_process: bool) -> Engine:
+        return ScriptedEngine(self.settings, time.sleep, own_process)
 
 
 @dataclass(slots=True)
 class VllmLoader:
-    """Loads the model when called. `start` says how the latest engine came about."""
+    """Loads vLLM with what it can fetch beforehand and at the same time."""
 
     model: ModelSpec
     options: StoreOptions

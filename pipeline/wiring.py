@@ -170,6 +170,7 @@ def run_worker(
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
+    loader = engine_loader(job, here.options)
     with _background() as executor:
         report = Worker(
             settings,
@@ -178,12 +179,13 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            load_engine or engine_loader(job, here.options),
+            load_engine or loader,
             clock,
             notice,
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
+            engine_start=lambda: loader.start,
         ).run()
     return {
         "run_id": here.run_id,

@@ -57,10 +57,17 @@ class Session:
     unshared: int = 0
     error: str | None = None
     error_kind: str | None = None
+    start: EngineStart | None = None
 
     @property
     def over(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def only_loaded(self) -> bool:
+        """Whether it never said that it had an engine to give rows to."""
+        began = self.buckets.useful or self.rows or self.decoded or self.shards or self.dropped
+        return self.state not in ("work", "drain") and not began
 
     def account(self, shard_id: int) -> ShardAccount | None:
         """What it says of a shard that it did not publish."""
@@ -82,6 +89,7 @@ class Session:
                 for accounts in (self.shards, self.dropped)
                 for shard_id, account in accounts.items()
             },
+            None if self.start is None else asdict(self.start),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +111,7 @@ class Session:
             "unshared": self.unshared,
             "error": self.error,
             "error_kind": self.error_kind,
+            "start": None if self.start is None else asdict(self.start),
         }
 
     @staticmethod
@@ -127,6 +136,8 @@ class Session:
             unshared=document["unshared"],
             error=document["error"],
             error_kind=document["error_kind"],
+            # Sessions of earlier versions, which a run may go on from, have none.
+            start=EngineStart(**start) if (start := document.get("start")) else None,
         )
 
 
