@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import RowRejected
+from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
@@ -12,6 +13,8 @@ from pipeline.core.session import ShardAccount
 from pipeline.errands import Errands
 from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
+
+_FIRST_ROWS = 32
 
 
 class Feed:
@@ -42,6 +45,12 @@ class Feed:
         Rows suspected of killing engines come first, and then nothing runs beside them.
         """
         for shard in self.held.values():
+            if (
+                shard.unarranged
+                and not shard.arranging
+                and len(shard.unprepared) < self._engine.window
+            ):
+                self._arrange_next(shard)
             if shard.unprepared and not shard.preparing and len(shard.ready) < self._engine.window:
                 self._prepare_next(shard)
         running = self.running
@@ -61,8 +70,7 @@ class Feed:
         self._sheet.pass_to(self._clock.now(), "useful")
         for completion in completions:
             shard_id, _, row = (int(part) for part in completion.request_id.split("-"))
-            self.held[shard_id].completed(row, completion)
-            self.rows += 1
+            self.rows += self.held[shard_id].completed(row, completion)
 
     def lose_engine(self, words: str) -> None:
         """The engine died, saying `words`: what ran in it is taken back, and suspected."""
@@ -80,7 +88,7 @@ class Feed:
         self._engine = engine
         self._sheet.engine_replaced()
 
-    def settle(self) -> tuple[dict[int, int], Mapping[str, tuple[int, ...]]]:
+    def settle(self) -> tuple[dict[int, int], Mapping[str, Sequence[int]]]:
         """Share the time since the last settling out; tokens decoded by shard, and in flight."""
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
@@ -98,7 +106,7 @@ class Feed:
         self._abort(shard)
         del self.held[shard.shard.id]
 
-    def let_go(self, shard: HeldShard, tokens: Mapping[str, tuple[int, ...]]) -> None:
+    def let_go(self, shard: HeldShard, tokens: Mapping[str, Sequence[int]]) -> None:
         """Generate no more for a shard; what was decoded for it, by the newest `tokens` in flight,
         stays counted."""
         self._abort(shard)
@@ -129,8 +137,19 @@ class Feed:
                 row, work = shard.ready.popleft()
                 room -= self._submit(shard, row, work)
 
+    def _arrange_next(self, shard: HeldShard) -> None:
+        stretch = shard.unarranged.popleft()
+        shard.arranging = len(stretch)
+
+        def arranged(result: Arrangement) -> None:
+            self.rows += shard.take_arrangement(result)
+
+        self._errands.send(lambda: shard.arrange(stretch), arranged, _raise)
+
     def _prepare_next(self, shard: HeldShard) -> None:
-        count = min(self._engine.window, len(shard.unprepared))
+        # Few at first, for an engine that has nothing to do waits for all of them.
+        wanted = min(self._engine.window, max(_FIRST_ROWS, self.running))
+        count = min(wanted, len(shard.unprepared))
         self._prepare(shard, [shard.unprepared.popleft() for _ in range(count)], shard.ready)
 
     def _prepare(self, shard: HeldShard, rows: Sequence[int], into: Line) -> None:
@@ -140,11 +159,8 @@ class Feed:
             shard.preparing = 0
             into.extend(batch)
 
-        def failed(problem: Exception) -> None:
-            raise problem
-
         encode = self._engine.encode
-        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, failed)
+        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, _raise)
 
     def _submit(self, shard: HeldShard, row: int, work: Prepared) -> int:
         if isinstance(work, Request):
@@ -157,6 +173,9 @@ class Feed:
                 work = FinishedRow(row, error=str(problem))
             else:
                 return 1
-        shard.done(work)
-        self.rows += 1
+        self.rows += shard.done(work)
         return 0
+
+
+def _raise(problem: Exception) -> None:
+    raise problem

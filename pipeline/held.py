@@ -12,11 +12,12 @@ from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint, Progress
 from pipeline.core.errors import RowRejected
 from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.order import Arrangement, Asked, arrange, text_of
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
 from pipeline.core.ports import ShardInput
 from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
 from pipeline.core.session import ShardAccount
-from pipeline.core.shards import Shard
+from pipeline.core.shards import STRETCH_ROWS, Shard
 
 # vLLM's other reasons ("abort", "error") are its own failures, not ends of an answer.
 _ANSWERED = frozenset({"stop", "length", "repetition"})
@@ -25,6 +26,9 @@ Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
 Prepared: TypeAlias = Request | FinishedRow
 Line: TypeAlias = deque[tuple[int, Prepared]]
 """Rows that wait for the engine."""
+
+# Who leads those that ask the same (decision 013). Only from the third on, rows are to be admitted.
+_DONE, _SUSPECT, _BEGUN, _NEW = range(4)
 
 
 def prepare(
@@ -60,7 +64,10 @@ class HeldShard:
     so_far: dict[int, tuple[int, ...]] = field(init=False)
     strikes: list[Strike] = field(init=False)
     suspects: set[int] = field(init=False)
-    unprepared: deque[int] = field(init=False)
+    ever_suspected: frozenset[int] = field(init=False)
+    unarranged: deque[range] = field(init=False)
+    unprepared: deque[int] = field(default_factory=deque)
+    waiting: dict[int, list[int]] = field(default_factory=dict)
     ready: Line = field(default_factory=deque)
     on_trial: Line = field(default_factory=deque)
     running: dict[int, Request] = field(default_factory=dict)
@@ -73,6 +80,7 @@ class HeldShard:
     buckets: Buckets = Buckets()
     seq: int = 0
     saving: Checkpoint | None = None
+    arranging: int = 0
     preparing: int = 0
     store_after: float = 0.0
     publishing: bool = False
@@ -83,8 +91,11 @@ class HeldShard:
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
         self.suspects = set(suspected(self.strikes) - self.finished.keys())
-        begun = self.finished.keys() | self.suspects | condemned(self.strikes)
-        self.unprepared = deque(row for row in range(self.rows.rows) if row not in begun)
+        self.ever_suspected = frozenset(self.suspects)
+        rows = range(self.rows.rows)
+        self.unarranged = deque(
+            rows[first : first + STRETCH_ROWS] for first in range(0, len(rows), STRETCH_ROWS)
+        )
 
     @property
     def complete(self) -> bool:
@@ -97,10 +108,49 @@ class HeldShard:
 
     @property
     def to_submit(self) -> int:
-        return len(self.unprepared) + self.preparing + len(self.ready) + len(self.suspects)
+        unarranged = sum(map(len, self.unarranged)) + self.arranging
+        return (
+            unarranged
+            + len(self.unprepared)
+            + self.preparing
+            + len(self.ready)
+            + len(self.suspects)
+        )
 
     def request_id(self, row: int) -> str:
         return f"{self.shard.id}-{self.lease.epoch}-{row}"
+
+    def arrange(self, stretch: range) -> Arrangement:
+        """In which order to admit these rows. Read-only on this object, so it may run in another
+        thread."""
+        asked = (self._asked(row) for row in stretch)
+        return arrange((one for one in asked if one is not None), _BEGUN)
+
+    def _asked(self, row: int) -> Asked | None:
+        rank = self._rank(row)
+        if rank is None:
+            return None
+        try:
+            return Asked(row, text_of(self.rows.prompt(row)), self.rows.sampling(row), rank)
+        except RowRejected:
+            return Asked(row, rank=rank)
+
+    def _rank(self, row: int) -> int | None:
+        if (found := self.finished.get(row)) is not None:
+            # An error may be the row's own bad luck, unless the row was condemned.
+            worth_copying = found.error is None or row in condemned(self.strikes)
+            return _DONE if worth_copying else None
+        if row in self.ever_suspected:
+            return _SUSPECT
+        return _BEGUN if row in self.so_far else _NEW
+
+    def take_arrangement(self, arranged: Arrangement) -> int:
+        """Put these rows in line; how many were finished, as copies of rows that were done."""
+        self.arranging = 0
+        self.unprepared.extend(arranged.order)
+        self.waiting.update(arranged.waiting)
+        done = [row for row in arranged.waiting if row in self.finished]
+        return sum(self._answer_waiting(self.finished[row]) for row in done)
 
     def prepare_batch(self, rows: Sequence[int], encode: Encode) -> list[tuple[int, Prepared]]:
         """Read-only on this object, so it may run in another thread."""
@@ -111,13 +161,14 @@ class HeldShard:
         seed = zlib.crc32(f"{self.shard.uri} {self.shard.etag} {self.shard.id} {row}".encode())
         return prepare(row, self.request_id(row), self.rows, saved, seed, encode)
 
-    def completed(self, row: int, completion: Completion) -> None:
+    def completed(self, row: int, completion: Completion) -> int:
+        """Finish a row that the engine answered; how many rows that finishes."""
         request = self.running.pop(row)
         self.decoded_before += max(0, len(completion.token_ids) - len(request.saved))
         if completion.finish_reason not in _ANSWERED:
-            self.done(FinishedRow(row, error=f"the engine gave up: {completion.finish_reason}"))
-            return
-        self.done(
+            error = f"the engine gave up: {completion.finish_reason}"
+            return self.done(FinishedRow(row, error=error))
+        return self.done(
             FinishedRow(
                 row,
                 completion=completion.text,
@@ -130,14 +181,38 @@ class HeldShard:
             )
         )
 
-    def done(self, row: FinishedRow) -> None:
+    def done(self, row: FinishedRow) -> int:
+        """Finish a row, and those that waited for its answer; how many in all."""
+        self._finish(row, TokenCounts(input=row.prompt_tokens, cached_input=row.cached_tokens))
+        return 1 + self._answer_waiting(row)
+
+    def _answer_waiting(self, leader: FinishedRow) -> int:
+        rows = self.waiting.pop(leader.row, [])
+        is_condemned = leader.error is not None and leader.row in condemned(self.strikes)
+        if leader.error is not None and not is_condemned:
+            # The next one may have better luck.
+            self.unprepared.extendleft(rows[:1])
+            self.waiting.update({row: rows[1:] for row in rows[:1] if rows[1:]})
+            return 0
+        same = f"{leader.error} (row {leader.row} asks the same)" if is_condemned else None
+        copied = TokenCounts(
+            input=leader.prompt_tokens,
+            cached_input=leader.prompt_tokens,
+            copied=leader.completion_tokens,
+        )
+        for row in rows:
+            copy = replace(leader, row=row, error=same, cached_tokens=leader.prompt_tokens)
+            self._finish(copy, copied)
+        return len(rows)
+
+    def _finish(self, row: FinishedRow, tokens: TokenCounts) -> None:
         self.finished[row.row] = row
         self.put_back.discard(row.row)
         self.unsaved.append(row)
         self.rows_done += 1
-        self.tokens += TokenCounts(input=row.prompt_tokens, cached_input=row.cached_tokens)
+        self.tokens += tokens
 
-    def take_back(self, tokens: Mapping[str, tuple[int, ...]]) -> list[int]:
+    def take_back(self, tokens: Mapping[str, Sequence[int]]) -> list[int]:
         """What runs in an engine that is no more is to be submitted again, with its tokens so far;
         the rows it was."""
         self.decoded_before = self.decoded(tokens)
@@ -164,27 +239,26 @@ class HeldShard:
 
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
-        guilty = condemned(self.strikes) - self.finished.keys()
-        for row in sorted(guilty):
-            self.done(FinishedRow(row, error=verdict(row, self.strikes)))
-        cleared = self.suspects - guilty
+        guilty = [row for row in sorted(condemned(self.strikes)) if row not in self.finished]
+        done = sum(self.done(FinishedRow(row, error=verdict(row, self.strikes))) for row in guilty)
+        cleared = self.suspects.difference(guilty)
         self.suspects.clear()
         self.put_in_line(cleared)
-        return len(guilty)
+        return done
 
     def quarantined(self) -> dict[int, list[Strike]]:
         """The rows given up, and the strikes against them."""
         return {row: evidence(row, self.strikes) for row in sorted(condemned(self.strikes))}
 
-    def in_flight(self, tokens: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    def in_flight(self, tokens: Mapping[str, Sequence[int]]) -> dict[int, tuple[int, ...]]:
         """This shard's rows in flight, or put back, and their tokens so far, if there are any."""
         found = {row: self.so_far[row] for row in self.put_back}
         for row, request in self.running.items():
             if so_far := tokens.get(request.id, ()):
-                found[row] = so_far
+                found[row] = tuple(so_far)
         return found
 
-    def decoded(self, tokens: Mapping[str, tuple[int, ...]]) -> int:
+    def decoded(self, tokens: Mapping[str, Sequence[int]]) -> int:
         """Tokens this attempt decoded so far, of finished rows and of rows in flight."""
         running = (
             # An engine may find that it cannot go on from saved tokens, and begin again.

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
@@ -24,7 +24,7 @@ from pipeline.worker_settings import WorkerSettings
 log = logging.getLogger("spotmill.worker")
 
 Decoded: TypeAlias = Mapping[int, int]
-InFlight: TypeAlias = Mapping[str, tuple[int, ...]]
+InFlight: TypeAlias = Mapping[str, Sequence[int]]
 _LATE_SAVES = 8
 _AGAIN_SECONDS = 1.0
 """After a failure; a store may refuse faster than the loop turns."""

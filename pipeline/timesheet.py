@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.core.money import MICROS_PER_SECOND, Bucket, Buckets, share_out
@@ -34,7 +34,7 @@ class Timesheet:
             shard.buckets = shard.buckets.plus(bucket, micros)
 
     def settle(
-        self, held: Mapping[int, HeldShard], tokens: Mapping[str, tuple[int, ...]], m: EngineMetrics
+        self, held: Mapping[int, HeldShard], tokens: Mapping[str, Sequence[int]], m: EngineMetrics
     ) -> dict[int, int]:
         """Share useful time and draft tokens since the last settling by the tokens decoded in it.
 

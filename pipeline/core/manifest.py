@@ -98,7 +98,8 @@ def _tokens_of(rows: Iterable[FinishedRow], attempts: Iterable[Attempt]) -> Toke
         output=published.output,
         draft_proposed=paid.draft_proposed,
         draft_accepted=paid.draft_accepted,
-        wasted=max(0, paid.output + paid.wasted - published.output),
+        wasted=max(0, paid.output + paid.wasted + paid.copied - published.output),
+        copied=paid.copied,
     )
 
 

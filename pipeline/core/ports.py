@@ -91,9 +91,10 @@ class Engine(Protocol):
         """
         ...
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
-        """Tokens generated so far, saved ones included, of every unfinished request. Answers after
-        a death as well, with what was known of them, and never raises."""
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
+        """Tokens generated so far, saved ones included, of every unfinished request, as they are
+        until the next step: copy what is to be kept. Answers after a death as well, with what was
+        known of them, and never raises."""
         ...
 
     def abort(self, request_ids: Iterable[str]) -> None: ...

@@ -70,6 +70,11 @@ class Sampling:
             and self.structured is None
         )
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same prompt has the same answer every time: nothing is left to chance."""
+        return self.temperature == 0.0 or self.seed is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -146,7 +151,8 @@ def _position(document: Mapping[str, Any]) -> PositionLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Tokens of some rows. `wasted` were decoded and paid for, but are in no published row."""
+    """Tokens of some rows. `wasted` were decoded and paid for, but are in no published row;
+    `copied` are in published rows, but nobody decoded them: another row's answer holds for them."""
 
     input: int = 0
     cached_input: int = 0
@@ -154,6 +160,7 @@ class TokenCounts:
     draft_proposed: int = 0
     draft_accepted: int = 0
     wasted: int = 0
+    copied: int = 0
 
     def __add__(self, other: TokenCounts) -> TokenCounts:
         return TokenCounts(
@@ -163,6 +170,7 @@ class TokenCounts:
             draft_proposed=self.draft_proposed + other.draft_proposed,
             draft_accepted=self.draft_accepted + other.draft_accepted,
             wasted=self.wasted + other.wasted,
+            copied=self.copied + other.copied,
         )
 
     @staticmethod

@@ -71,8 +71,8 @@ def run_manifest(
     can fail, and is checked, is that shards were charged more than the session lasted.
     """
     _check_counts(planned, manifests)
-    charges = _charges(manifests)
-    bills = [_proved(bill, charges[bill.worker_id].buckets) for bill in bills]
+    charges = charges_of(manifests)
+    bills = [proved(bill, charges[bill.worker_id].buckets) for bill in bills]
     unallocated = [_unallocated(bill, charges[bill.worker_id]) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
@@ -152,7 +152,7 @@ def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any
 
 
 @dataclass(slots=True)
-class _Charge:
+class Charge:
     """What shards are charged with for one worker, in all."""
 
     usd: Decimal = Decimal(0)
@@ -160,8 +160,9 @@ class _Charge:
     decoded: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def _charges(manifests: Iterable[Mapping[str, Any]]) -> Mapping[str, _Charge]:
-    charges: defaultdict[str, _Charge] = defaultdict(_Charge)
+def charges_of(manifests: Iterable[Mapping[str, Any]]) -> defaultdict[str, Charge]:
+    """By worker; nothing for those that shards are not charged for."""
+    charges: defaultdict[str, Charge] = defaultdict(Charge)
     for manifest in manifests:
         for attempt in manifest["attempts"]:
             charge = charges[attempt["worker_id"]]
@@ -177,7 +178,7 @@ def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
     return decoded
 
 
-def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
+def proved(bill: SessionBill, charged: Buckets) -> SessionBill:
     """A worker that died lived at least as long as its checkpoints, which shards are charged by,
     prove: its last beat may be older. One that ended said itself how long it lived."""
     if bill.state in ENDED:
@@ -191,7 +192,7 @@ def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
     return replace(bill, buckets=proved)
 
 
-def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
+def _unallocated(bill: SessionBill, charge: Charge) -> Json:
     over = charge.buckets.total - bill.buckets.total
     if over > 0:
         raise BooksUnbalanced(
@@ -211,7 +212,7 @@ def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
     }
 
 
-def _unknown_to_shards(bill: SessionBill, charge: _Charge) -> int:
+def _unknown_to_shards(bill: SessionBill, charge: Charge) -> int:
     """Tokens decoded after the shard was somebody else's, who could not know of them."""
     return sum(
         max(0, decoded - charge.decoded.get(attempt, 0))

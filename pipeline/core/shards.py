@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+STRETCH_ROWS = 65_536
+"""Rows of a shard that are admitted in any order among them, before the next so many."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:

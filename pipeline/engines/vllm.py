@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import lru_cache
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected
-from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request
+from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request, Sampling
 from pipeline.engines.continuation import positions, sampling_arguments
 from pipeline.engines.guardian import Guardian
 from pipeline.engines.last_words import hint_for, root_cause, words_of
@@ -108,9 +109,9 @@ class VllmEngine:
         # A tokenizer of its own, since `encode` runs beside the engine's detokenizing.
         self._tokenizer = copy.deepcopy(llm.get_tokenizer())
         self._requests: dict[str, Request] = {}
-        self._cut: dict[str, tuple[int, ...]] = {}
+        self._cut: dict[str, Sequence[int]] = {}
         self._finished = 0
-        self._last_in_flight: Mapping[str, tuple[int, ...]] = {}
+        self._last_in_flight: Mapping[str, Sequence[int]] = {}
         self._before = EngineMetrics()
         self._before = self._last_metrics = self.metrics()
         self._closed = Event()
@@ -161,7 +162,8 @@ class VllmEngine:
                 "type": "token",
                 "prompt_token_ids": [*request.prompt_token_ids, *request.saved],
             }
-            params = _sampling_params(request, saved=len(request.saved))
+            # vLLM works on a copy of its own.
+            params = _sampling_params(request.sampling, saved=len(request.saved))
             name = engine.add_request(request.id, prompt, params)
         except (VLLMClientError, ValueError) as problem:
             engine.output_processor.abort_requests([request.id], internal=False)
@@ -194,15 +196,13 @@ class VllmEngine:
         answered = [output for output in finished if output.request_id not in self._cut]
         return [self._completion(output) for output in answered]
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
         if self._llm is None:
             return self._last_in_flight
         # FINAL_ONLY requests show their tokens only here; asked a few times a minute, this costs
         # nothing, where cumulative outputs would cost every step. Pinned by a test.
         states = self._llm.llm_engine.output_processor.request_states.values()
-        begun = {
-            state.external_req_id: tuple(state.detokenizer.output_token_ids) for state in states
-        }
+        begun = {state.external_req_id: state.detokenizer.output_token_ids for state in states}
         known = begun | self._cut
         return {name: known.get(name, request.saved) for name, request in self._requests.items()}
 
@@ -306,7 +306,7 @@ def _begun(engine: Any, request: Request) -> Any:
         request_id=request.id,
         prompt_token_ids=list(request.prompt_token_ids),
         mm_features=None,
-        sampling_params=_sampling_params(request, saved=0),
+        sampling_params=_sampling_params(request.sampling, saved=0),
         pooling_params=None,
         arrival_time=0.0,
         lora_request=None,
@@ -320,11 +320,12 @@ def _begun(engine: Any, request: Request) -> Any:
     return None if ended else detokenizer
 
 
-def _sampling_params(request: Request, saved: int) -> SamplingParams:
+@lru_cache
+def _sampling_params(sampling: Sampling, saved: int) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    asked = sampling_arguments(request, saved)
+    asked = sampling_arguments(sampling, saved)
     structured = asked.pop("structured")
     return SamplingParams(
         **asked,

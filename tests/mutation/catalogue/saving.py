@@ -62,7 +62,7 @@ MUTANTS = (
         "saved-tokens-twice",
         "tokens of earlier attempts are put before those that hold them already",
         "pipeline/held.py",
-        "                found[row] = so_far\n",
+        "                found[row] = tuple(so_far)\n",
         "                found[row] = (*request.saved, *so_far)\n",
     ),
     Mutant(
@@ -90,7 +90,14 @@ MUTANTS = (
         "finished-rows-submitted",
         "a successor generates rows again that were finished",
         "pipeline/held.py",
-        "        begun = self.finished.keys() | self.suspects | condemned(self.strikes)\n",
-        "        begun = self.suspects | condemned(self.strikes)\n",
+        "            return _DONE if worth_copying else None\n",
+        "            return _NEW if worth_copying else None\n",
+    ),
+    Mutant(
+        "copies-not-counted",
+        "answers that were copied count as decoded, and the books do not balance",
+        "pipeline/held.py",
+        "            copied=leader.completion_tokens,\n",
+        "            copied=0,\n",
     ),
 )
