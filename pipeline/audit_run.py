@@ -132,6 +132,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
         beat=row["beat"],
         unshared=left["tokens"],
         attempts={},
+        start=row.get("start"),
     )
 
 

@@ -21,6 +21,7 @@ from pipeline import proving, wiring
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
 from pipeline.diagnosis import diagnosis
+from pipeline.engine_loading import check_engine
 from pipeline.job import JobSpec
 
 Json = dict[str, Any]
@@ -118,7 +119,7 @@ def resume(
 
 
 def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     made = wiring.plan(here)
     manifest = here.ledger.run_manifest()
     if manifest is None:
@@ -236,7 +237,7 @@ def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = Fa
 def validate(job: Job, date: Date = None, as_json: AsJson = False) -> int:
     """Check a job file, its dataset and what it asks of the engine. No model is loaded."""
     here = open_job(job, None, date)
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     made = wiring.preview(here)
     _show({"valid": True, "rows": made.rows, "shards": len(made.shards)}, as_json, "valid")
     return DONE

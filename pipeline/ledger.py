@@ -139,7 +139,8 @@ class Ledger:
         attempts = (
             self._attempt(shard_id, epoch, recorded.get(epoch)) for epoch in range(1, before_epoch)
         )
-        return replace(progress, attempts=tuple(a for a in attempts if a is not None))
+        made = tuple(a for a in attempts if a is not None)
+        return replace(progress, attempts=made, unfed=self._unfed(made[-1:]))
 
     def checkpointed_rows(self) -> dict[int, int]:
         """Rows finished in checkpoints, by shard: for a person to look at, may count twice."""
@@ -236,6 +237,10 @@ class Ledger:
         if account is None or account.epoch != epoch:
             return attempt
         return lost_since(attempt, account.decoded, account.useful_micros)
+
+    def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
+        sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}
+        return frozenset(e for e, session in sessions.items() if session and session.only_loaded)
 
     def _checkpoints(self, keys: Sequence[str]) -> Iterator[Checkpoint]:
         # A few at a time, so that not all the bodies of a long shard are in memory at once.

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl
 
 import psutil
 
 from pipeline.at_hand import JobAtHand, checked_name, text_at
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
-from pipeline.core.errors import JobInvalid, RunMissing
+from pipeline.core.errors import RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
@@ -26,11 +25,9 @@ from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job
 from pipeline.dataset.source import ParquetSource
 from pipeline.diagnosis import installed
-from pipeline.engines.limits import local_model_config, refuse_unsound
-from pipeline.engines.model_files import local_model
+from pipeline.engine_loading import check_engine, engine_loader
 from pipeline.engines.preload import cpu_environment
-from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
-from pipeline.engines.vllm import device_at_hand, load_vllm
+from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
@@ -40,14 +37,12 @@ from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
-from pipeline.stores import StoreOptions
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill")
 
-SCRIPTED = "scripted://"
 # Beats, claims and saves that wait for a store must not keep rows from being prepared.
 _BACKGROUND_THREADS = 12
 
@@ -56,12 +51,6 @@ def preview(here: JobAtHand) -> Plan:
     """The shards this job would be cut into. Writes nothing."""
     _price(here, node_from_environment())
     return plan_job(here.job, here.options)
-
-
-def check_engine(job: JobSpec) -> None:
-    """Refuse what the engine on this machine cannot do soundly. Raises `EngineRefused`."""
-    if not job.model.id.startswith(SCRIPTED):
-        refuse_unsound(job, device_at_hand(), local_model_config(job.model.id))
 
 
 def plan(here: JobAtHand) -> Plan:
@@ -181,6 +170,7 @@ def run_worker(
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
+    loader = engine_loader(job, here.options)
     with _background() as executor:
         report = Worker(
             settings,
@@ -189,12 +179,13 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            load_engine or engine_loader(job, here.options),
+            load_engine or loader,
             clock,
             notice,
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
+            engine_start=lambda: loader.start,
         ).run()
     return {
         "run_id": here.run_id,
@@ -213,39 +204,6 @@ def _background() -> Iterator[ThreadPoolExecutor]:
     finally:
         # A machine that goes does not wait for a store that may answer in a minute.
         executor.shutdown(wait=False, cancel_futures=True)
-
-
-def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
-    """What loads the job's engine on this machine; told whether in a process of its own."""
-    if job.model.id.startswith(SCRIPTED):
-        settings = _scripted_settings(job.model.id)
-        return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
-
-    def load(own_process: bool) -> Engine:
-        model = local_model(job.model, options)
-        return load_vllm(model, device_at_hand(), own_process=own_process)
-
-    return load
-
-
-def _scripted_settings(model: str) -> ScriptedSettings:
-    kinds: dict[str, type[int] | type[float] | type[str]] = {
-        "window": int,
-        "max_model_len": int,
-        "tokens": int,
-        "step_seconds": float,
-        "hang_seconds": float,
-        "counter": str,
-    }
-    query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))
-    try:
-        return ScriptedSettings(**{key: kinds[key](value) for key, value in query})  # type: ignore[arg-type]
-    except (KeyError, ValueError) as problem:
-        raise JobInvalid(
-            f"the scripted engine knows no {problem}",
-            where="model.id",
-            hint=f"settings are {', '.join(kinds)}",
-        ) from problem
 
 
 def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:

@@ -89,13 +89,20 @@ class Progress:
     in_flight: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
     strikes: tuple[Strike, ...] = ()
+    unfed: frozenset[int] = frozenset()
+    """Epochs whose worker, as far as its session tells, gave no engine a row."""
 
     @property
     def ended_silently(self) -> bool:
-        """Whether the latest attempt ended without a word and without a row it finished."""
-        return (
-            bool(self.attempts) and self.attempts[-1].end == "lost" and not self.attempts[-1].rows
-        )
+        """Whether the latest attempt ended without a word and without a row it finished.
+
+        One whose worker only loaded says nothing of the rows; two in a row may have had rows that
+        kill before a beat can tell.
+        """
+        silent = [attempt.end == "lost" and not attempt.rows for attempt in self.attempts[-2:]]
+        if not silent or not silent[-1]:
+            return False
+        return self.attempts[-1].epoch not in self.unfed or silent == [True, True]
 
 
 def fold(checkpoints: Iterable[Checkpoint]) -> Progress:

@@ -121,3 +121,8 @@ def checkpoint_of(key: str) -> CheckpointName | None:
 def run_of(key: str) -> str | None:
     found = re.match(r"runs/([^/]+)/", key)
     return found[1] if found else None
+
+
+def compile_cache_key(identity: str) -> str:
+    """In the place where compiled code is kept, which is nobody's output."""
+    return f"{identity}.tar.gz"

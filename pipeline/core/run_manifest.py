@@ -37,7 +37,7 @@ class SessionBill:
     """One worker session, as the beat of this number left it.
 
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by shard and
-    epoch, where it did not publish the shard itself.
+    epoch, where it did not publish the shard itself. `start` says how its engine came about.
     """
 
     worker_id: str
@@ -49,6 +49,7 @@ class SessionBill:
     beat: int = 0
     unshared: int = 0
     attempts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    start: Mapping[str, Any] | None = None
 
     @property
     def usd(self) -> Decimal | None:
@@ -115,6 +116,7 @@ def run_manifest(
                 "state": bill.state,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
+                **({"start": dict(bill.start)} if bill.start else {}),
             }
             for bill in bills
         ],

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import lru_cache
 from threading import Event
@@ -47,6 +46,16 @@ def device_at_hand() -> Device:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def import_vllm(model: ModelSpec, *, own_process: bool) -> None:
+    """Take the seconds that this takes while the files of `model` are still on their way.
+
+    What fails here fails in `load_vllm`, with its explanation.
+    """
+    set_environment(model, own_process=own_process)
+    with suppress(Exception):
+        from vllm import LLM  # noqa: F401
+
+
 def load_vllm(
     model: ModelSpec, device: Device, *, own_process: bool = False, hang_seconds: float = 300.0
 ) -> VllmEngine:
@@ -62,8 +71,6 @@ def load_vllm(
     # Without a device to overlap with, an engine core of its own only starts slowly.
     separate = own_process or device == "cuda"
     set_environment(model, own_process=separate)
-    # vLLM 0.32's own use of a name that torch 2.13 deprecates; nobody here can act on it.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\..*")
     overheard = Overheard()
     try:
         from vllm import LLM, envs

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
-from pipeline.core.money import Buckets
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node
 from pipeline.core.rows import FinishedRow
 from tests.unit.strategies import attempts, bounded, counts, histories, micros
 
@@ -107,3 +107,22 @@ def test_what_a_dead_workers_beat_shows_beyond_its_checkpoint_is_waste(
 def test_a_beat_that_says_nothing_new_adds_nothing(attempt: Attempt) -> None:
     known = replace(attempt, buckets=Buckets(useful=5), tokens=replace(attempt.tokens, wasted=0))
     assert lost_since(known, known.tokens.output, 5) == known
+
+
+def progress_of(*ends: str, rows: int = 0, unfed: frozenset[int] = frozenset()) -> Progress:
+    made = tuple(
+        Attempt("w", epoch, Node(), UNKNOWN_PRICE, "", "", end, rows=rows)  # type: ignore[arg-type]
+        for epoch, end in enumerate(ends, 1)
+    )
+    return Progress(attempts=made, unfed=unfed)
+
+
+def test_an_end_without_a_word_is_suspicious_unless_its_worker_only_loaded() -> None:
+    assert not progress_of().ended_silently
+    assert progress_of("lost").ended_silently
+    assert not progress_of("lost", rows=1).ended_silently
+    assert not progress_of("lost", "drained").ended_silently
+    assert not progress_of("lost", unfed=frozenset({1})).ended_silently
+    assert not progress_of("drained", "lost", unfed=frozenset({2})).ended_silently
+    # Rows may have killed the second before a beat could tell that it worked.
+    assert progress_of("lost", "lost", unfed=frozenset({2})).ended_silently
