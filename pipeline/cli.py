@@ -20,6 +20,7 @@ from rich.table import Table
 from pipeline import proving, wiring
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.core.shard_list import ShardList
 from pipeline.diagnosis import diagnosis
 from pipeline.job import JobSpec
 
@@ -79,13 +80,14 @@ def plan(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = Fa
     """Show the shards a job would be cut into. Nothing is written or generated."""
     here = open_job(job, run_id, date)
     made = wiring.preview(here)
+    shards = ShardList.of(made.shards)
     document = {
         "run_id": here.run_id,
         "shards": len(made.shards),
         "rows": made.rows,
-        "bytes": sum(shard.bytes for shard in made.shards),
-        "files": len({shard.uri for shard in made.shards}),
-        "largest_shard_rows": max(shard.rows for shard in made.shards),
+        "bytes": shards.bytes,
+        "files": len({version.uri for version in shards.versions}),
+        "largest_shard_rows": shards.largest_rows,
     }
     _show(document, as_json, f"plan of {here.run_id}")
     return DONE
