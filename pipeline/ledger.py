@@ -68,6 +68,12 @@ class Ledger:
         """Equal fingerprints give equal plans, so it does not matter whose copy is kept."""
         self._store.create(layout.plan_key(self.run_id), body)
 
+    def keep_ordered(self, number: int, digest: str, body: bytes) -> str:
+        """Keep a file of the ordered copy, named by its content; the key it is found under."""
+        key = layout.ordered_key(self.run_id, number, digest)
+        self._store.create(key, body)
+        return key
+
     # Leases.
 
     def latest_epochs(self) -> dict[int, int]:

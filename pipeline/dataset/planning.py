@@ -6,19 +6,23 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.core.errors import InputChanged, InputInvalid
+from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, in_a_line
 from pipeline.core.shard_list import ShardList
 from pipeline.core.shards import InputFile, plan_shards
-from pipeline.dataset.columns import Columns, check_same, resolve_columns
+from pipeline.dataset.columns import Columns, check_same, copied_columns, resolve_columns
 from pipeline.dataset.files import check_versions, discover
 from pipeline.dataset.footers import read_footers
+from pipeline.dataset.ordered_copy import copy_difference
 from pipeline.dataset.plan_file import Plan
 from pipeline.job import JobSpec, fingerprint
 from pipeline.stores.options import StoreOptions
 
 
 def plan_job(job: JobSpec, options: StoreOptions) -> Plan:
-    """Raises `InputInvalid` or `JobInvalid` for what no run could be made of."""
+    """The dataset in its own order, whatever order the job asks for. No row is read.
+
+    Raises `InputInvalid` or `JobInvalid` for what no run could be made of.
+    """
     dataset = _Dataset(job, options)
     shards = ShardList(plan_shards(dataset.files(), job.shards.rows))
     if dataset.schema is None or not shards:
@@ -43,7 +47,8 @@ class _Dataset:
         for file, schema in read_footers(listed, self._options):
             if columns is None:
                 self.schema = schema
-                columns = resolve_columns(self._job, schema, file.uri)
+                resolve = resolve_columns if self._job.shards.order == "input" else copied_columns
+                columns = resolve(self._job, schema, file.uri)
             elif schema is not checked:
                 check_same(schema, columns, self.schema, file.uri)
             checked = schema
@@ -82,6 +87,12 @@ def plan_problems(
         return
     if read != plan.shards:
         yield "plan.parquet: its shards are not each row of its files once and in order"
+    elif plan.copied_from is not None:
+        try:
+            if difference := copy_difference(job, plan, options):
+                yield f"plan.parquet: {difference}"
+        except (InputChanged, InputInvalid, JobInvalid) as problem:
+            yield f"plan.parquet: its copy is not compared with the input: {in_a_line(problem)}"
 
 
 def input_fingerprint(plan: Plan) -> str:
