@@ -56,7 +56,7 @@ class Ledger:
 
     def create_job(self, document: Json) -> Json:
         """Make the run, or join it; the document that counts. `document` carries a nonce."""
-        self._store.create(layout.job_key(self.run_id), _dump(document))
+        self._store.create(layout.job_key(self.run_id), _for_people(document))
         stored = self.job()
         assert stored is not None  # noqa: S101 - created above, by this caller or another
         return stored
@@ -67,6 +67,12 @@ class Ledger:
     def create_plan(self, body: bytes) -> None:
         """Equal fingerprints give equal plans, so it does not matter whose copy is kept."""
         self._store.create(layout.plan_key(self.run_id), body)
+
+    def keep_ordered(self, number: int, digest: str, body: bytes) -> str:
+        """Keep a file of the ordered copy, named by its content; the key it is found under."""
+        key = layout.ordered_key(self.run_id, number, digest)
+        self._store.create(key, body)
+        return key
 
     # Leases.
 
@@ -209,7 +215,7 @@ class Ledger:
 
     def finish(self, manifest: Json) -> bool:
         """True when this call completed the run."""
-        return self._store.create(layout.run_manifest_key(self.run_id), _dump(manifest))
+        return self._store.create(layout.run_manifest_key(self.run_id), _for_people(manifest))
 
     def _manifest(self, shard_id: int) -> Json | None:
         found = self.projected_manifest(shard_id)
@@ -287,6 +293,11 @@ def _job(document: Json) -> Json:
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:
+    # Without an indent, since that alone makes Python's encoder several times slower.
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _for_people(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 

@@ -10,6 +10,18 @@ STRETCH_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A file and what tells this version of it from another.
+
+    `etag` is the store's own, or any string that changes when the content does; `size` is in bytes.
+    """
+
+    uri: str
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowGroup:
     rows: int
     bytes: int
@@ -17,10 +29,7 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file as it was when the run was planned.
-
-    `etag` is the store's own, or any string that changes when the content does.
-    """
+    """One file as it was when the run was planned."""
 
     uri: str
     etag: str

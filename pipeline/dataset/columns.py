@@ -12,7 +12,8 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.core.errors import InputInvalid, JobInvalid
-from pipeline.dataset.outputs import output_schema
+from pipeline.dataset.carriers import carrier_schema
+from pipeline.dataset.outputs import ROW_KEY, output_schema
 from pipeline.dataset.prompts import check_prompt_type, check_template, prompt_columns
 from pipeline.job import JobSpec
 from pipeline.yaml_lines import closest
@@ -40,6 +41,8 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
     check_template(job.input)
     for_prompt = prompt_columns(job.input)
     carried = list(job.input.columns) if job.input.columns is not None else schema.names
+    if job.shards.order == "prefix" and ROW_KEY not in carried:
+        carried.append(ROW_KEY)
     needed = {
         "input.prompt"
         if job.input.prompt
@@ -72,6 +75,29 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
     # A table without any column would have lost its number of rows.
     read = read or schema.names[:1]
     return Columns(tuple(read), tuple(asked), pa.schema([schema.field(n) for n in carried]))
+
+
+def copied_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
+    """What a copy in another order takes from the dataset itself. Raises `JobInvalid`.
+
+    `resolve_columns` then finds the same in the copy, and the rows' numbers beside.
+    """
+    shards = job.shards.model_copy(update={"order": "input"})
+    columns = resolve_columns(job.model_copy(update={"shards": shards}), schema, uri)
+    if ROW_KEY in columns.read:
+        raise JobInvalid(
+            f"the input has a column {ROW_KEY!r}, which order: prefix keeps rows' numbers in",
+            where=f"shards.order, {uri}",
+            hint="list the columns to carry in input.columns, without it, or rename it",
+        )
+    if job.input.where is not None and _looks_elsewhere(job.input.where):
+        raise JobInvalid(
+            "a condition with a subquery chooses other rows in other shards",
+            where="input.where",
+            hint="write it without SELECT, or plan with order: input",
+        )
+    carrier_schema(pa.schema([schema.field(name) for name in columns.read]))
+    return columns
 
 
 def check_same(schema: pa.Schema, columns: Columns, first: pa.Schema, uri: str) -> None:
@@ -124,6 +150,14 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     if named & _FICKLE_WORDS - {name.lower() for name in schema.names}:
         raise _unworkable("the present time is another one every time")
     return [name for name in schema.names if whole or name.lower() in named]
+
+
+def _looks_elsewhere(where: str) -> bool:
+    with _sandbox() as database:
+        [[text]] = database.execute(
+            "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
+        ).fetchall()
+    return any(node.get("class") == "SUBQUERY" for node in _nodes(json.loads(text)))
 
 
 @contextmanager
