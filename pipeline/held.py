@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -14,7 +14,14 @@ from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
 from pipeline.core.ports import ShardInput
-from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
+from pipeline.core.rows import (
+    Completion,
+    FinishedRow,
+    FinishedRows,
+    Prompt,
+    Request,
+    TokenCounts,
+)
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import Shard
 
@@ -56,7 +63,7 @@ class HeldShard:
     rows: ShardInput
     before: Progress
     saved_at: float
-    finished: dict[int, FinishedRow] = field(init=False)
+    finished: FinishedRows = field(init=False)
     so_far: dict[int, tuple[int, ...]] = field(init=False)
     strikes: list[Strike] = field(init=False)
     suspects: set[int] = field(init=False)
@@ -79,12 +86,14 @@ class HeldShard:
     publish_in_doubt: bool = False
 
     def __post_init__(self) -> None:
-        self.finished = dict(self.before.finished)
+        # Not copied, as there may be millions: from here on it is this attempt's.
+        self.finished = self.before.finished
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
-        self.suspects = set(suspected(self.strikes) - self.finished.keys())
-        begun = self.finished.keys() | self.suspects | condemned(self.strikes)
-        self.unprepared = deque(row for row in range(self.rows.rows) if row not in begun)
+        self.suspects = self._unfinished(suspected(self.strikes))
+        begun = self.suspects | condemned(self.strikes)
+        rows = (row for row in range(self.rows.rows) if row not in self.finished)
+        self.unprepared = deque(row for row in rows if row not in begun)
 
     @property
     def complete(self) -> bool:
@@ -130,6 +139,13 @@ class HeldShard:
             )
         )
 
+    def _unfinished(self, rows: Iterable[int]) -> set[int]:
+        return {row for row in rows if row not in self.finished}
+
+    def in_order(self) -> Iterator[FinishedRow]:
+        """Every row of a complete shard."""
+        return (self.finished[row] for row in range(self.rows.rows))
+
     def done(self, row: FinishedRow) -> None:
         self.finished[row.row] = row
         self.put_back.discard(row.row)
@@ -164,7 +180,7 @@ class HeldShard:
 
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
-        guilty = condemned(self.strikes) - self.finished.keys()
+        guilty = self._unfinished(condemned(self.strikes))
         for row in sorted(guilty):
             self.done(FinishedRow(row, error=verdict(row, self.strikes)))
         cleared = self.suspects - guilty

@@ -90,7 +90,7 @@ MUTANTS = (
         "finished-rows-submitted",
         "a successor generates rows again that were finished",
         "pipeline/held.py",
-        "        begun = self.finished.keys() | self.suspects | condemned(self.strikes)\n",
-        "        begun = self.suspects | condemned(self.strikes)\n",
+        "        rows = (row for row in range(self.rows.rows) if row not in self.finished)\n",
+        "        rows = iter(range(self.rows.rows))\n",
     ),
 )
