@@ -13,10 +13,12 @@ from pipeline.core.errors import RowRejected
 from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
+from pipeline.core.portion import AttemptName, Portion
 from pipeline.core.ports import ShardInput
 from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import Shard
+from pipeline.lent import Lent
 
 # vLLM's other reasons ("abort", "error") are its own failures, not ends of an answer.
 _ANSWERED = frozenset({"stop", "length", "repetition"})
@@ -49,13 +51,16 @@ def prepare(
 
 @dataclass(slots=True)
 class HeldShard:
-    """State only; the worker moves it, in one thread."""
+    """State only; the worker moves it, in one thread. With a `portion`, of that alone."""
 
     shard: Shard
     lease: Lease
     rows: ShardInput
     before: Progress
     saved_at: float
+    lent: Lent = field(default_factory=Lent)
+    portion: Portion | None = None
+    take: int = 0
     finished: dict[int, FinishedRow] = field(init=False)
     so_far: dict[int, tuple[int, ...]] = field(init=False)
     strikes: list[Strike] = field(init=False)
@@ -71,6 +76,7 @@ class HeldShard:
     decoded_before: int = 0
     tokens: TokenCounts = TokenCounts()
     buckets: Buckets = Buckets()
+    struck: int = field(init=False)
     seq: int = 0
     saving: Checkpoint | None = None
     preparing: int = 0
@@ -83,12 +89,30 @@ class HeldShard:
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
         self.suspects = set(suspected(self.strikes) - self.finished.keys())
+        self.struck = len(self.strikes)
         begun = self.finished.keys() | self.suspects | condemned(self.strikes)
-        self.unprepared = deque(row for row in range(self.rows.rows) if row not in begun)
+        away = self.lent.rows
+        self.suspects -= away
+        own = range(self.rows.rows) if self.portion is None else self.portion.rows
+        self.unprepared = deque(row for row in own if row not in begun and row not in away)
+
+    @property
+    def name(self) -> AttemptName:
+        portion = 0 if self.portion is None else self.portion.portion
+        return AttemptName(self.shard.id, self.lease.epoch, portion, self.take)
+
+    @property
+    def row_count(self) -> int:
+        return self.rows.rows if self.portion is None else len(self.portion.rows)
 
     @property
     def complete(self) -> bool:
-        return len(self.finished) == self.rows.rows
+        return len(self.finished) == self.row_count
+
+    @property
+    def unbegun(self) -> int:
+        """Rows that are not on their way to the engine yet, most of which could be withdrawn."""
+        return len(self.unprepared) if self.portion is None else 0
 
     @property
     def begun(self) -> bool:
@@ -100,7 +124,8 @@ class HeldShard:
         return len(self.unprepared) + self.preparing + len(self.ready) + len(self.suspects)
 
     def request_id(self, row: int) -> str:
-        return f"{self.shard.id}-{self.lease.epoch}-{row}"
+        name = self.name if self.portion is not None else self.name[:2]
+        return "-".join(map(str, (*name, row)))
 
     def prepare_batch(self, rows: Sequence[int], encode: Encode) -> list[tuple[int, Prepared]]:
         """Read-only on this object, so it may run in another thread."""
@@ -156,15 +181,50 @@ class HeldShard:
     def strike(self, rows: list[int], beside: int, words: str) -> None:
         """The engine died with these rows in it, and `beside` rows of other shards."""
         if rows:
-            nth = len(self.strikes)
-            strike = Strike(self.lease.epoch, nth, tuple(rows), beside, words)
+            strike = Strike(self.lease.epoch, self.struck, tuple(rows), beside, words)
+            self.struck += 1
             self.strikes.append(strike)
             self.unsaved_strikes.append(strike)
             self.suspects |= set(rows)
 
+    def withdraw(self, count: int) -> list[int]:
+        """Take up to `count` rows that nobody has begun out of the line, from its end; in order."""
+        begun = self.so_far.keys() | {row for strike in self.strikes for row in strike.rows}
+        rows: list[int] = []
+        kept: list[int] = []
+        while self.unprepared and len(rows) < count:
+            row = self.unprepared.pop()
+            (kept if row in begun else rows).append(row)
+        self.unprepared.extend(reversed(kept))
+        return rows[::-1]
+
+    def collect(self, row: FinishedRow) -> None:
+        """A row that was withdrawn comes back finished: saved, counted and paid for elsewhere."""
+        self.finished[row.row] = row
+
+    def take_home(self, left: Collection[int], progress: Progress) -> int:
+        """Nobody else works on a portion any more, of which these rows are left: they are done
+        here, with the tokens and the strikes they come with; how many are condemned by these."""
+        self.strikes += [strike for strike in progress.strikes if strike not in self.strikes]
+        guilty = condemned(self.strikes).intersection(left)
+        for row in sorted(guilty):
+            self.done(FinishedRow(row, error=verdict(row, self.strikes)))
+        home = set(left) - guilty
+        self.so_far.update(
+            {row: progress.in_flight[row] for row in home & progress.in_flight.keys()}
+        )
+        self.put_in_line(home)
+        return len(guilty)
+
+    @property
+    def earlier_attempts(self) -> list[Attempt]:
+        """All but this one: of earlier epochs, and of those who helped."""
+        known = {attempt.order: attempt for attempt in (*self.before.attempts, *self.lent.helpers)}
+        return [known[order] for order in sorted(known)]
+
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
-        guilty = condemned(self.strikes) - self.finished.keys()
+        guilty = condemned(self.strikes) - self.finished.keys() - self.lent.rows
         for row in sorted(guilty):
             self.done(FinishedRow(row, error=verdict(row, self.strikes)))
         cleared = self.suspects - guilty
@@ -193,8 +253,8 @@ class HeldShard:
         )
         return self.decoded_before + sum(running)
 
-    def account(self, decoded: int) -> ShardAccount:
-        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful)
+    def account(self, decoded: int, spare: int = 0) -> ShardAccount:
+        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful, spare)
 
     def attempt(
         self, decoded: int, node: Node, price: NodePrice, ended_at: str, end: AttemptEnd
@@ -210,4 +270,6 @@ class HeldShard:
             buckets=self.buckets,
             rows=self.rows_done,
             tokens=self.tokens + TokenCounts(output=decoded),
+            portion=self.name.portion,
+            take=self.take,
         )
