@@ -21,6 +21,7 @@ from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
+from pipeline.portion_offers import PortionOffers
 from pipeline.saver import Saver
 from pipeline.timesheet import Timesheet
 from pipeline.worker_settings import WorkerSettings
@@ -77,6 +78,7 @@ class Worker:
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._saver: Saver | None = None
+        self._offers: PortionOffers | None = None
         self._saved_again = False
 
     def run(self) -> WorkerReport:
@@ -118,6 +120,9 @@ class Worker:
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
+        self._offers = PortionOffers(
+            self._settings, self._ledger, feed, self._errands, self._clock, self._patience
+        )
         saver = self._saver = Saver(
             self._settings,
             self._provenance_of(engine),
@@ -166,6 +171,8 @@ class Worker:
             self._beats.beat_when_due()
             if not self._leaving:
                 self._desk.claim_when_hungry(feed)
+            if self._offers is not None:
+                self._offers.look_after()
             feed.top_up()
             if feed.running and not saver.full:
                 feed.step()
