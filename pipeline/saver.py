@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
@@ -36,7 +36,7 @@ class Saver:
     def __init__(
         self,
         settings: WorkerSettings,
-        provenance: Provenance,
+        provenance: Callable[[], Provenance],
         ledger: Ledger,
         feed: Feed,
         errands: Errands,
@@ -157,12 +157,13 @@ class Saver:
         )
         shard_id = shard.shard.id
         shard.publishing = True
+        provenance = self._provenance()
 
         def publish() -> bool:
             rows = [shard.finished[row] for row in range(shard.rows.rows)]
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
             document = shard_manifest(
-                self._provenance, shard.shard, uri, rows, attempts, shard.quarantined()
+                provenance, shard.shard, uri, rows, attempts, shard.quarantined()
             )
             manifest = json.dumps(document, ensure_ascii=False).encode()
             if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):

@@ -21,6 +21,7 @@ from pipeline.core.errors import JobInvalid, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
+from pipeline.core.switching import Rules
 from pipeline.dataset.files import check_unchanged
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job
@@ -36,6 +37,7 @@ from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.speculating import Speculation, speculation_of
 from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
@@ -123,7 +125,10 @@ def local_pool(here: JobAtHand, workers: int) -> LocalPool:
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     document = require_job(here)
-    provenance = _provenance(here, document, engine_version="unknown")
+    asked = here.job.model.speculative
+    told = Speculation(asked, asked).to_json()
+    # Of a run without a shard; any other one says what its shards say.
+    provenance = _provenance(here, document, "unknown", told)
     return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
 
 
@@ -165,6 +170,9 @@ def run_worker(
     document = require_job(here)
     job = job_of_run(here, document)
     check_engine(job)
+    speculation = speculation_of(here, job)
+    model = job.model.model_copy(update={"speculative": speculation.used})
+    job = job.model_copy(update={"model": model})
     plan = planned(here)
     clock = SystemClock()
     node = node_from_environment()
@@ -184,7 +192,7 @@ def run_worker(
     with _background() as executor:
         report = Worker(
             settings,
-            lambda engine: _provenance(here, document, engine.version),
+            lambda engine: _provenance(here, document, engine.version, speculation.to_json()),
             here.ledger,
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
@@ -195,6 +203,7 @@ def run_worker(
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
+            steering_rules=Rules() if speculation.watched else None,
         ).run()
     return {
         "run_id": here.run_id,
@@ -248,7 +257,12 @@ def _scripted_settings(model: str) -> ScriptedSettings:
         ) from problem
 
 
-def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:
+def _provenance(
+    here: JobAtHand,
+    document: dict[str, Any],
+    engine_version: str,
+    speculative: dict[str, Any],
+) -> Provenance:
     job = job_of_run(here, document)
     name, _, number = engine_version.partition(" ")
     return Provenance(
@@ -258,7 +272,7 @@ def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) 
             "id": job.model.id,
             "revision": job.model.revision,
             "quantization": job.model.quantization,
-            "speculative": job.model.speculative.model_dump(exclude_none=True),
+            "speculative": speculative,
             "engine": name,
             "engine_version": number,
         },

@@ -14,6 +14,7 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
 from pipeline.core.session import State
+from pipeline.core.switching import Rules
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
@@ -22,6 +23,7 @@ from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
 from pipeline.saver import Saver
+from pipeline.steering import Steering
 from pipeline.timesheet import Timesheet
 from pipeline.worker_settings import WorkerSettings
 
@@ -46,7 +48,8 @@ class WorkerReport:
 class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
-    `load_engine` is told whether the engine has to be a process of its own.
+    `load_engine` is told whether the engine has to be a process of its own. With `steering_rules`,
+    speculation is watched, and its depth changed when it loses.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Worker:
         notice: InterruptionNotice,
         errands: Errands,
         boot_seconds: float = 0.0,
+        steering_rules: Rules | None = None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -72,6 +76,7 @@ class Worker:
         self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
         self._engine = EngineLife(load_engine, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
+        self._steering = Steering(self._sheet, steering_rules)
         self._saver: Saver | None = None
         self._saved_again = False
 
@@ -106,10 +111,11 @@ class Worker:
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
+        provenance = self._provenance_of(engine)
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
         saver = self._saver = Saver(
             self._settings,
-            self._provenance_of(engine),
+            lambda: self._steering.told(provenance),
             self._ledger,
             feed,
             self._errands,
@@ -157,6 +163,7 @@ class Worker:
             feed.top_up()
             if feed.running and not saver.full:
                 feed.step()
+                self._steering.look(feed)
             elif self._desk.nothing_left and not feed.held and not self._errands:
                 return True
             else:
