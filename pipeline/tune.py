@@ -18,7 +18,7 @@ from pipeline.speculating import candidates_of, key_of, why_none
 from pipeline.tuning import SampleRow, measure
 from pipeline.wiring import check_engine, engine_loader, preview
 
-SAMPLED_ROWS = 512
+SAMPLED_ROWS = 1_024
 _SHARDS = 4
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import TypeAlias
 
 from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected, in_a_line
@@ -49,46 +51,48 @@ class _Pass:
 
 @dataclass(slots=True)
 class _Tuner:
+    """Rows are dealt into slices: the first to warm up with, the others for a pair each. So no row
+    is drafted twice, which a suffix tree that remembers answers would win by."""
+
     load: Load
     clock: Clock
     pairs: int
-    requests: list[Request] = field(default_factory=list)
-    plain: Answers = field(default_factory=dict)
-    plain_rate: float = 0.0
+    slices: list[list[Request]] = field(default_factory=list)
+    plain: dict[str, Completion | RowRejected] = field(default_factory=dict)
+    plain_rates: list[float] = field(default_factory=list)
+
+    @property
+    def requests(self) -> list[Request]:
+        return [one for part in self.slices for one in part]
 
     def measure_plain(self, rows: Sequence[SampleRow]) -> int:
         """Rows that the engine refuses, which then are in no trial."""
         engine = self.load(SpeculativeSpec(method="none"))
-        rejected = 0
         try:
-            for number, row in enumerate(rows):
-                try:
-                    tokens = engine.encode(row.prompt)
-                except RowRejected:
-                    rejected += 1
-                    continue
-                self.requests.append(Request(f"tune-{number}", tokens, row.sampling))
-            # What comes first pays for kernels that are made on the way.
-            warm = self.one_pass(engine)
-            refused = {name for name, one in warm.answers.items() if isinstance(one, RowRejected)}
-            self.requests = [one for one in self.requests if one.id not in refused]
-            self.plain = warm.answers
-            if self.requests:
-                self.plain_rate = max(self.one_pass(engine).rate, warm.rate)
+            asked = _requests(engine, rows)
+            self.slices = [asked[n :: self.pairs + 1] for n in range(self.pairs + 1)]
+            for part in self.slices:
+                found = self.one_pass(engine, part)
+                self.plain |= found.answers
+                self.plain_rates.append(found.rate)
         finally:
             engine.close()
-        return rejected + len(refused)
+        self.slices = [
+            [one for one in part if isinstance(self.plain[one.id], Completion)]
+            for part in self.slices
+        ]
+        return len(rows) - len(self.requests)
 
-    def one_pass(self, engine: Engine) -> _Pass:
+    def one_pass(self, engine: Engine, requests: Sequence[Request]) -> _Pass:
         if isinstance(engine, Speculating):
             engine.forget_prefixes()
         before, began = engine.metrics(), self.clock.now()
-        found = generate(engine, self.requests)
+        found = generate(engine, requests)
         seconds, after = self.clock.now() - began, engine.metrics()
         decoded = sum(len(one.token_ids) for one in found.values() if isinstance(one, Completion))
         return _Pass(
             found,
-            decoded / max(seconds, 1e-9),
+            max(decoded, 1) / max(seconds, 1e-9),
             after.draft_proposed - before.draft_proposed,
             after.draft_accepted - before.draft_accepted,
         )
@@ -108,7 +112,7 @@ class _Tuner:
             ]
         try:
             switches = isinstance(engine, Speculating) and engine.draft_depth > 0
-            self.one_pass(engine)
+            self.one_pass(engine, self.slices[0])
             if switches:
                 return [self._paired(engine, deepest, depth) for depth in depths]
             found = [self._beside_plain(engine, deepest)]
@@ -125,23 +129,23 @@ class _Tuner:
         settings = deepest.model_copy(update={"num_speculative_tokens": depth})
         ratios: list[float] = []
         drafting: list[_Pass] = []
-        for number in range(self.pairs):
+        for number, part in enumerate(self.slices[1:]):
             passes: dict[int, _Pass] = {}
             for one in (depth, 0) if number % 2 else (0, depth):
                 assert isinstance(engine, Speculating)  # noqa: S101 - asked before
                 engine.speculate(one)
-                passes[one] = self.one_pass(engine)
+                passes[one] = self.one_pass(engine, part)
             drafting.append(passes[depth])
             ratios.append(passes[depth].rate / passes[0].rate)
             log.info("tune: %s: %.3f of the speed without", _name(settings), ratios[-1])
             if ratios[0] < _HOPELESS:
                 break
-        return _trial(settings, ratios, drafting), drafting[0].answers
+        return _trial(settings, ratios, drafting)
 
     def _beside_plain(self, engine: Engine, settings: SpeculativeSpec) -> tuple[Trial, Answers]:
-        drafting = [self.one_pass(engine) for _ in range(self.pairs)]
-        ratios = [one.rate / self.plain_rate for one in drafting]
-        return _trial(settings, ratios, drafting), drafting[0].answers
+        drafting = [self.one_pass(engine, part) for part in self.slices[1:]]
+        ratios = [one.rate / rate for one, rate in zip(drafting, self.plain_rates[1:], strict=True)]
+        return _trial(settings, ratios, drafting)
 
     def judge(self, tried: Sequence[tuple[Trial, Answers]]) -> list[Trial]:
         """The trials with their agreement: a plain engine is asked where answers part."""
@@ -160,17 +164,20 @@ class _Tuner:
         return judged
 
     def _parting(self, given: Answers) -> list[Request]:
-        greedy = [one for one in self.requests if one.sampling.temperature == 0.0]
-        return [one for one in greedy if not _same(given.get(one.id), self.plain[one.id])]
+        return [one for one in self._greedy(given) if not _same(given[one.id], self.plain[one.id])]
+
+    def _greedy(self, given: Answers) -> list[Request]:
+        asked = (one for one in self.requests if one.id in given)
+        return [one for one in asked if one.sampling.temperature == 0.0]
 
     def _agreement(
         self, engine: Engine | None, given: Answers, parting: Sequence[Request]
     ) -> Agreement:
-        greedy = sum(one.sampling.temperature == 0.0 for one in self.requests)
-        counts = {"same": greedy - len(parting), "sampled": len(self.requests) - greedy}
+        greedy = len(self._greedy(given))
+        counts = {"same": greedy - len(parting), "sampled": len(given) - greedy}
         asked = 0
         for request in parting if engine is not None else ():
-            answer = given.get(request.id)
+            answer = given[request.id]
             if not isinstance(answer, Completion):
                 verdict = "differing"
             elif not can_be_told(request.sampling):
@@ -194,26 +201,41 @@ def measure(
 ) -> Measured:
     """Every candidate, at every depth that stands beside it, on these rows.
 
-    A candidate that cannot be loaded, or dies, is a trial with a `problem`. Raises what loading
+    It takes `pairs` + 1 rows at least, and several windows of them to mean something. A candidate
+    that cannot be loaded, or dies, is a trial with a `problem`. Raises what loading
     raises for the engine without speculation.
     """
     tuner = _Tuner(load, clock, pairs)
     rejected = tuner.measure_plain(rows)
     tried: list[tuple[Trial, Answers]] = []
-    if tuner.requests:
+    if all(tuner.slices):
         for settings, depths in candidates:
-            tried += tuner.try_depths(settings, depths)
-    return Measured(len(rows), rejected, tuner.plain_rate, tuple(tuner.judge(tried)))
+            # What remembers answers would know them at the next depth.
+            groups = [[depth] for depth in depths] if settings.method == "suffix" else [depths]
+            for group in groups:
+                tried += tuner.try_depths(settings, group)
+    return Measured(len(rows), rejected, median(tuner.plain_rates), tuple(tuner.judge(tried)))
 
 
-def _trial(settings: SpeculativeSpec, ratios: Sequence[float], passes: Sequence[_Pass]) -> Trial:
-    return Trial(
+def _requests(engine: Engine, rows: Sequence[SampleRow]) -> list[Request]:
+    found: list[Request] = []
+    for number, row in enumerate(rows):
+        with suppress(RowRejected):
+            found.append(Request(f"tune-{number}", engine.encode(row.prompt), row.sampling))
+    return found
+
+
+def _trial(
+    settings: SpeculativeSpec, ratios: Sequence[float], passes: Sequence[_Pass]
+) -> tuple[Trial, Answers]:
+    trial = Trial(
         _settings(settings),
         tuple(ratios),
-        max(one.rate for one in passes),
+        median(one.rate for one in passes),
         sum(one.proposed for one in passes),
         sum(one.accepted for one in passes),
     )
+    return trial, {name: one for part in passes for name, one in part.answers.items()}
 
 
 def _settings(spec: SpeculativeSpec) -> dict[str, object]:
@@ -225,7 +247,7 @@ def _name(spec: SpeculativeSpec) -> str:
     return f"{spec.method} {spec.num_speculative_tokens} deep{limited}"
 
 
-def _same(given: Completion | RowRejected | None, plain: Completion | RowRejected) -> bool:
+def _same(given: Completion | RowRejected, plain: Completion | RowRejected) -> bool:
     if isinstance(given, Completion) and isinstance(plain, Completion):
         return (given.token_ids, given.finish_reason) == (plain.token_ids, plain.finish_reason)
     return isinstance(given, RowRejected) and isinstance(plain, RowRejected)
