@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from pipeline.at_hand import JobAtHand
-from pipeline.core.speculation import NONE
+from pipeline.core.speculation import NONE, Expectation, tokens_a_step
 from pipeline.diagnosis import installed
 from pipeline.engines.device_names import hardware_at_hand
 from pipeline.engines.vllm import device_at_hand
-from pipeline.job import JobSpec
+from pipeline.job import JobSpec, without_folder
 from pipeline.job_speculative import CandidateSpec, SpeculativeSpec
 from pipeline.profiles import Json, find, profile_key
 
@@ -38,6 +38,24 @@ class Speculation:
     @property
     def watched(self) -> bool:
         return self.asked.method == "auto" and self.used.method != "none"
+
+    @property
+    def cold(self) -> bool:
+        """Whether drafts are made by a model, whose cache has holes once it is passed over."""
+        return self.used.model is not None
+
+    @property
+    def expected(self) -> Expectation | None:
+        """What the profile's measurement lets one expect; None when it does not tell."""
+        for trial in (self.profile or {}).get("trials") or []:
+            if isinstance(trial, dict) and trial.get("settings") == self._placeless():
+                step = tokens_a_step(trial.get("decoded", 0), trial.get("draft_accepted", 0))
+                return Expectation(trial["gain"], step) if step and trial.get("gain") else None
+        return None
+
+    def _placeless(self) -> Json:
+        spec = self.used.with_models(without_folder)
+        return spec.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
 
     def to_json(self) -> dict[str, Any]:
         used = self.used.model_dump(mode="json", exclude_none=True, exclude={"candidates"})

@@ -13,6 +13,7 @@ from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRej
 from pipeline.core.ports import Clock, Engine, Speculating
 from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, Sampling
 from pipeline.core.speculation import Agreement, Trial
+from pipeline.job import without_folder
 from pipeline.job_speculative import SpeculativeSpec
 from pipeline.near_ties import answers, can_be_told, generate, is_near_tie
 
@@ -45,6 +46,7 @@ class Measured:
 class _Pass:
     answers: Answers
     rate: float
+    decoded: int
     proposed: int
     accepted: int
 
@@ -93,6 +95,7 @@ class _Tuner:
         return _Pass(
             found,
             max(decoded, 1) / max(seconds, 1e-9),
+            decoded,
             after.draft_proposed - before.draft_proposed,
             after.draft_accepted - before.draft_accepted,
         )
@@ -232,6 +235,7 @@ def _trial(
         _settings(settings),
         tuple(ratios),
         median(one.rate for one in passes),
+        sum(one.decoded for one in passes),
         sum(one.proposed for one in passes),
         sum(one.accepted for one in passes),
     )
@@ -239,7 +243,10 @@ def _trial(
 
 
 def _settings(spec: SpeculativeSpec) -> dict[str, object]:
-    return spec.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
+    # Where this machine keeps a draft model is nobody else's business.
+    return spec.with_models(without_folder).model_dump(
+        mode="json", exclude_none=True, exclude={"candidates"}
+    )
 
 
 def _name(spec: SpeculativeSpec) -> str:

@@ -21,7 +21,6 @@ from pipeline.core.errors import JobInvalid, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
-from pipeline.core.switching import Rules
 from pipeline.dataset.files import check_unchanged
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job
@@ -34,6 +33,7 @@ from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.engines.vllm import device_at_hand, load_vllm
 from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
+from pipeline.job_speculative import SpeculativeSpec
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
@@ -42,6 +42,7 @@ from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
+from pipeline.steering import Watching
 from pipeline.stores import StoreOptions
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
@@ -203,7 +204,7 @@ def run_worker(
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
-            steering_rules=Rules() if speculation.watched else None,
+            watching=_watching(speculation, here, job),
         ).run()
     return {
         "run_id": here.run_id,
@@ -212,6 +213,17 @@ def run_worker(
         "rows": report.rows,
         "decoded_tokens": report.decoded,
     }
+
+
+def _watching(speculation: Speculation, here: JobAtHand, job: JobSpec) -> Watching | None:
+    if not speculation.watched:
+        return None
+    plain = job.model.model_copy(update={"speculative": SpeculativeSpec(method="none")})
+    return Watching(
+        cold=speculation.cold,
+        expected=speculation.expected,
+        load_plain=engine_loader(job.model_copy(update={"model": plain}), here.options),
+    )
 
 
 @contextmanager

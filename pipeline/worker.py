@@ -14,7 +14,6 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
 from pipeline.core.session import State
-from pipeline.core.switching import Rules
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
@@ -23,7 +22,7 @@ from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
 from pipeline.saver import Saver
-from pipeline.steering import Steering
+from pipeline.steering import Steering, Watching
 from pipeline.timesheet import Timesheet
 from pipeline.worker_settings import WorkerSettings
 
@@ -48,8 +47,8 @@ class WorkerReport:
 class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
-    `load_engine` is told whether the engine has to be a process of its own. With `steering_rules`,
-    speculation is watched, and its depth changed when it loses.
+    `load_engine` is told whether the engine has to be a process of its own. `watching`
+    is how speculation is watched, if it is.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Worker:
         notice: InterruptionNotice,
         errands: Errands,
         boot_seconds: float = 0.0,
-        steering_rules: Rules | None = None,
+        watching: Watching | None = None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -76,7 +75,7 @@ class Worker:
         self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
         self._engine = EngineLife(load_engine, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
-        self._steering = Steering(self._sheet, steering_rules)
+        self._steering = Steering(self._sheet, watching)
         self._saver: Saver | None = None
         self._saved_again = False
 
@@ -133,6 +132,9 @@ class Worker:
                 if self._desk.distrusts_engine:
                     self._desk.distrusts_engine = False
                     self._engine.isolate(feed)
+                elif self._steering.wants_plain:
+                    self._save_before_loading(saver)
+                    self._engine.go_plain(feed, self._steering.plain_loader())
                 elif self._generate(feed, saver):
                     return
             except EngineDied as death:
@@ -153,8 +155,8 @@ class Worker:
             self._errands.collect()
 
     def _generate(self, feed: Feed, saver: Saver) -> bool:
-        """True when nothing is left to claim or to do; False when the engine is to be isolated."""
-        while not self._desk.distrusts_engine:
+        """True when nothing is left to claim or to do; False when another engine is to go on."""
+        while not (self._desk.distrusts_engine or self._steering.wants_plain):
             self._heed_notice(feed, saver)
             self._errands.collect()
             self._beats.beat_when_due()

@@ -58,6 +58,7 @@ class Trial:
     settings: Mapping[str, Any]
     ratios: tuple[float, ...] = ()
     tokens_per_second: float = 0.0
+    decoded: int = 0
     draft_proposed: int = 0
     draft_accepted: int = 0
     agreement: Agreement = Agreement()
@@ -69,6 +70,11 @@ class Trial:
         return median(self.ratios) if self.ratios else 0.0
 
     @property
+    def tokens_a_step(self) -> float | None:
+        """What a row got in a step of the engine: 1, and the drafts that were accepted."""
+        return tokens_a_step(self.decoded, self.draft_accepted)
+
+    @property
     def acceptance(self) -> float | None:
         return self.draft_accepted / self.draft_proposed if self.draft_proposed else None
 
@@ -78,6 +84,7 @@ class Trial:
             "gain": round(self.gain, 4),
             "ratios": [round(ratio, 4) for ratio in self.ratios],
             "tokens_per_second": round(self.tokens_per_second, 1),
+            "decoded": self.decoded,
             "draft_proposed": self.draft_proposed,
             "draft_accepted": self.draft_accepted,
             "acceptance": None if self.acceptance is None else round(self.acceptance, 4),
@@ -85,6 +92,31 @@ class Trial:
             "agreement": self.agreement.to_json(),
             "problem": self.problem,
         }
+
+
+def tokens_a_step(decoded: int, accepted: int) -> float | None:
+    """Of rows with so many tokens, so many of which were accepted drafts; None before the first."""
+    return decoded / (decoded - accepted) if decoded > accepted >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the chosen candidate did when it was measured."""
+
+    gain: float
+    tokens_a_step: float
+
+    def gain_now(self, decoded: int, accepted: int) -> float | None:
+        """What it gains on rows like these, if a step takes as long as it did: drafts cost the same
+        and bring less. None where nothing can be said yet."""
+        now = tokens_a_step(decoded, accepted)
+        return None if now is None else self.gain * now / self.tokens_a_step
+
+
+def is_worth_reloading(gain: float, seconds_left: float, load_seconds: float) -> bool:
+    """Whether loading the engine anew without drafts is paid back, twice over, by the work left;
+    `gain` is the present speed over that without drafts, below 1 where they lose."""
+    return gain < 1 - LEAST_GAIN and seconds_left * (1 - gain) > 2 * load_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,13 @@ class DraftingEngine(ScriptedEngine):
         sleep: Callable[[float], None],
         speeds: Mapping[int, float],
         spoil: Spoil = lambda answer: answer,
+        taken: float = 0.1,
     ) -> None:
         super().__init__(settings, lambda seconds: sleep(seconds / self.speed))
         self.speeds = dict(speeds)
         self.depth = max(speeds)
         self.told: list[int] = []
+        self.taken = taken
         self._spoil = spoil
         self._proposed = 0
 
@@ -49,4 +51,6 @@ class DraftingEngine(ScriptedEngine):
         return [self._spoil(one) for one in done] if self.depth else done
 
     def metrics(self) -> EngineMetrics:
-        return EngineMetrics(draft_proposed=self._proposed, draft_accepted=self._proposed // 2)
+        return EngineMetrics(
+            draft_proposed=self._proposed, draft_accepted=int(self._proposed * self.taken)
+        )

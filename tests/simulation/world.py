@@ -14,11 +14,11 @@ from pipeline.core.money import Node, NodePrice
 from pipeline.core.ports import InterruptionNotice, ObjectStore
 from pipeline.core.rows import Completion, FinishedRow, Sampling
 from pipeline.core.shards import Shard
-from pipeline.core.switching import Rules
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
+from pipeline.steering import Watching
 from pipeline.stores.faults import FaultPlan, FaultyStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
@@ -76,7 +76,7 @@ class World:
     own_process: bool = False
     node_is_bad: bool = False
     load_error: str | None = None
-    steering: Rules | None = None
+    watching: Watching | None = None
     started: int = 0
     engines: int = 0
     calls: int = 0
@@ -136,7 +136,7 @@ class World:
             notice or NoticeAt(),
             Errands(InlineExecutor(), new_event=OverAtOnce),
             boot_seconds=0.5,
-            steering_rules=self.steering,
+            watching=self.watching,
         )
         try:
             return worker.run()

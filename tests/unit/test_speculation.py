@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.speculation import LEAST_GAIN, NONE, Agreement, Trial, choose
+from pipeline.core.speculation import (
+    LEAST_GAIN,
+    NONE,
+    Agreement,
+    Expectation,
+    Trial,
+    choose,
+    is_worth_reloading,
+    tokens_a_step,
+)
 from tests.unit.strategies import bounded
 
 EXACT = Agreement(same=10)
@@ -58,6 +67,38 @@ def test_too_small_a_gain_is_not_taken() -> None:
 
 def test_without_candidates_there_is_none() -> None:
     assert choose([]).settings == NONE
+
+
+def test_what_a_row_gets_in_a_step() -> None:
+    assert tokens_a_step(100, 0) == 1
+    assert tokens_a_step(100, 75) == 4
+    assert tokens_a_step(0, 0) is None
+    assert tokens_a_step(10, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("gain", "left", "load", "worth"),
+    [
+        (0.8, 1000, 60, True),
+        (0.8, 500, 60, False),
+        (0.995, 10**9, 60, False),
+        (1.2, 10**9, 0, False),
+    ],
+)
+def test_a_reload_has_to_pay_twice(gain: float, left: float, load: float, worth: bool) -> None:
+    assert is_worth_reloading(gain, left, load) is worth
+
+
+@bounded
+@given(st.floats(0.5, 3), st.floats(1, 8), st.integers(1, 10**6), st.floats(0, 0.9))
+def test_expectations_follow_what_is_accepted(
+    gain: float, steps: float, decoded: int, share: float
+) -> None:
+    expected = Expectation(gain, steps)
+    now, fewer = (expected.gain_now(decoded, round(decoded * s)) for s in (share, share / 2))
+    if now is not None and fewer is not None:
+        assert fewer <= now
+    assert expected.gain_now(0, 0) is None
 
 
 gains = st.floats(0.01, 10)
