@@ -35,6 +35,11 @@ class Feed:
         self._in_trial = False
 
     @property
+    def engine(self) -> Engine:
+        """The one that answers now."""
+        return self._engine
+
+    @property
     def hungry(self) -> bool:
         """Whether the rows in hand will soon not fill the engine.
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
@@ -37,7 +37,7 @@ class Saver:
     def __init__(
         self,
         settings: WorkerSettings,
-        provenance: Provenance,
+        provenance: Callable[[], Provenance],
         ledger: Ledger,
         feed: Feed,
         errands: Errands,
@@ -166,11 +166,12 @@ class Saver:
         )
         shard_id = shard.shard.id
         shard.publishing = True
+        provenance = self._provenance()
 
         def publish() -> bool:
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
             document = shard_manifest(
-                self._provenance,
+                provenance,
                 shard.shard,
                 uri,
                 shard.in_order(),

@@ -116,6 +116,11 @@ def run_manifest_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}manifest.json"
 
 
+def profile_key(fingerprint: str) -> str:
+    """What `spotmill tune` measured, by the fingerprint (`sha256:...`) of what it depends on."""
+    return f"profiles/{fingerprint.removeprefix('sha256:')}.json"
+
+
 def shard_of_part(key: str) -> int | None:
     """The shard a key under `data/` belongs to; None for a foreign object."""
     found = _PART.match(key)

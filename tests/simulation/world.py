@@ -18,6 +18,7 @@ from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
+from pipeline.steering import Watching
 from pipeline.stores.faults import FaultPlan, FaultyStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
@@ -75,6 +76,7 @@ class World:
     own_process: bool = False
     node_is_bad: bool = False
     load_error: str | None = None
+    watching: Watching | None = None
     started: int = 0
     engines: int = 0
     calls: int = 0
@@ -134,6 +136,7 @@ class World:
             notice or NoticeAt(),
             Errands(InlineExecutor(), new_event=OverAtOnce),
             boot_seconds=0.5,
+            watching=self.watching,
         )
         try:
             return worker.run()
