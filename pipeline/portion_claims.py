@@ -14,9 +14,9 @@ from pipeline.core.shards import Shard
 from pipeline.holders import Holders
 from pipeline.ledger import Ledger
 
-_ANSWER_BEATS = 1.5
-"""How long an answer is waited for: the owner sees an ask at its next beat, and then has to answer.
-The asking worker's last rows run meanwhile; after that, its GPU would wait for nothing."""
+_ANSWER_BEATS, _ANSWER_SECONDS = 1.5, 2.0
+"""How long an answer is waited for: the owner sees an ask at its next beat, and the store takes a
+while, too. The asking worker's last rows run meanwhile; after that, its GPU waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class PortionClaims:
         self._holders = holders
         self._clock = clock
         self._worker_id = worker_id
-        self._answer_seconds = _ANSWER_BEATS * lease_seconds / 4
+        self._answer_seconds = _ANSWER_SECONDS + _ANSWER_BEATS * lease_seconds / 4
         self._mine: set[AttemptName] = set()
         self._finished: set[tuple[int, PortionName]] = set()
         self._untold: tuple[Shard, Take] | None = None
