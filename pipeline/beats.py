@@ -167,6 +167,7 @@ class Beats:
             shards={n.shard_id: account for n, account in accounts.items() if not n.portion},
             dropped=dict(feed.dropped) if feed else {},
             portions={**(feed.portions if feed else {}), **portions},
+            helping=len(portions),
             rows=self.rows,
             decoded=self._sheet.decoded,
             unshared=self._sheet.unshared,

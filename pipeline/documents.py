@@ -1,14 +1,17 @@
-"""JSON objects as they lie in the store: written one way, and read with suspicion."""
+"""Objects as they lie in the store: written one way, and read with suspicion."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from pipeline.core.errors import ObjectDamaged
 
 Json = dict[str, Any]
+Get: TypeAlias = Callable[[str], bytes | None]
+GetAll: TypeAlias = Callable[[Get, Sequence[str]], Iterable[bytes | None]]
+"""Applies the first to each of the second, in order."""
 T = TypeVar("T")
 
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)

@@ -128,6 +128,11 @@ class Feed:
         """
         if self.held.get(shard.name) is not shard:
             return
+        if shard.portion is not None and shard.complete:
+            # Its last save may have counted, though the answer is not here. If it did not, the
+            # seconds are in no shard's bill, and the run's calls them wasted.
+            self.hand_over(shard)
+            return
         decoded, _ = self.settle()
         account = shard.account(decoded[shard.name])
         if shard.portion is None:

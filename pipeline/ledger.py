@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
@@ -15,7 +15,7 @@ from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
-from pipeline.documents import Json, as_object, dump, dump_for_people, parse
+from pipeline.documents import Get, GetAll, Json, as_object, dump, dump_for_people, parse
 from pipeline.portion_ledger import PortionLedger
 
 T = TypeVar("T")
@@ -23,9 +23,6 @@ T = TypeVar("T")
 _JOB_KEYS = ("run_id", "created_at", "date", "fingerprint", "fingerprints", "job")
 
 
-Get: TypeAlias = Callable[[str], bytes | None]
-GetAll: TypeAlias = Callable[[Get, Sequence[str]], Iterable[bytes | None]]
-"""Applies the first to each of the second, in order."""
 _READ_AT_ONCE = 64
 
 
@@ -52,7 +49,7 @@ class Ledger:
         self._finished_rows = finished_rows
         self.run_id = run_id
         self._files = files
-        self.portions = PortionLedger(store, run_id, files)
+        self.portions = PortionLedger(store, run_id, files, get_all)
         self._leases: dict[str, Lease] = {}
 
     # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,9 +15,9 @@ from pipeline.core.shards import Shard
 from pipeline.holders import Holders
 from pipeline.ledger import Ledger
 
-_ANSWER_BEATS = 1.5
-"""How long an answer is waited for: the owner sees an ask at its next beat, and then has to answer.
-The asking worker's last rows run meanwhile; after that, its GPU would wait for nothing."""
+_ANSWER_BEATS, _ANSWER_SECONDS = 1.5, 2.0
+"""How long an answer is waited for: the owner sees an ask at its next beat, and the store takes a
+while, too. The asking worker's last rows run meanwhile; after that, its GPU waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,15 @@ class PortionClaims:
         self._holders = holders
         self._clock = clock
         self._worker_id = worker_id
-        self._answer_seconds = _ANSWER_BEATS * lease_seconds / 4
+        self._answer_seconds = _ANSWER_SECONDS + _ANSWER_BEATS * lease_seconds / 4
         self._mine: set[AttemptName] = set()
         self._finished: set[tuple[int, PortionName]] = set()
         self._untold: tuple[Shard, Take] | None = None
         self._ask: _Ask | None = None
         self._asks = 0
         self._refused: set[tuple[int, int]] = set()
+        self._input: tuple[int, ShardInput] | None = None
+        self._start = zlib.crc32(worker_id.encode())
 
     def take(
         self,
@@ -75,12 +78,16 @@ class PortionClaims:
         if self._untold is not None:
             return self._opened(*self._untold)
         for shard in shards:
-            for name, newest in sorted(claims[shard.id].takes.items()):
+            takes = sorted(claims[shard.id].takes.items())
+            # Workers begin at different places, so that they rarely race for the same portion.
+            start = self._start % max(1, len(takes))
+            for name, newest in (*takes[start:], *takes[:start]):
                 if (shard.id, name) in self._finished:
                     continue
                 take = self._next_take(shard, name, newest, sessions)
                 if take is not None:
                     return self._opened(shard, take)
+        self._input = None
         return None
 
     def wait_for_offers(
@@ -158,6 +165,7 @@ class PortionClaims:
             progress = self._past(shard, name)
             attempts = self._ledger.attempts_on(shard.id, name, take.take - 1, progress.attempts)
             progress = replace(progress, attempts=tuple(attempts))
-        taken = TakenPortion(shard, portion, take, self._source.open(shard), progress)
+        if self._input is None or self._input[0] != shard.id:
+            self._input = (shard.id, self._source.open(shard))
         self._untold = None
-        return taken
+        return TakenPortion(shard, portion, take, self._input[1], progress)

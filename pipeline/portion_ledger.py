@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import TypeVar
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.portion import AttemptName, Claims, Portion, PortionName, Take, claims_by_shard
 from pipeline.core.ports import FileFormat, ObjectStore
-from pipeline.documents import Json, dump, parse
-
-T = TypeVar("T", Portion, Take)
+from pipeline.documents import GetAll, Json, dump, parse
 
 
 class PortionLedger:
     """One run's portions. Any thread may call it; of what workers race for, one gets it."""
 
-    def __init__(self, store: ObjectStore, run_id: str, files: FileFormat) -> None:
+    def __init__(self, store: ObjectStore, run_id: str, files: FileFormat, get_all: GetAll) -> None:
         self._store = store
+        self._get_all = get_all
         self._run_id = run_id
         self._files = files
         self._takes: dict[AttemptName, Take] = {}
@@ -70,11 +68,10 @@ class PortionLedger:
     def points(self, shard_id: int, known: Collection[str]) -> dict[str, Checkpoint]:
         """Checkpoints of the shard's portions by key, but for those already `known`."""
         keys = self._store.list(layout.portion_checkpoints_prefix(self._run_id, shard_id))
-        bodies = {key: self._store.get(key) for key in keys if key not in known}
+        new = [key for key in keys if key not in known]
+        bodies = zip(new, self._get_all(self._store.get, new), strict=True)
         return {
-            key: self._files.decode_checkpoint(body)
-            for key, body in bodies.items()
-            if body is not None
+            key: self._files.decode_checkpoint(body) for key, body in bodies if body is not None
         }
 
     def _portion_key(self, shard_id: int, name: PortionName) -> str:

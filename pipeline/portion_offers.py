@@ -175,18 +175,15 @@ class PortionOffers:
         portions, shard_id = self._ledger.portions, owner.shard_id
         claims = portions.claims(shard_id)
         points = portions.points(shard_id, known)
-        over: dict[PortionName, int] = {}
-        taken_back = False
+        back: set[PortionName] = set()
         sessions: dict[str, Session | None] = {}
         for name, left in away.items():
             takes = claims.takes.get(name, 0)
-            if left <= {row.row for point in _of(name, points) for row in point.finished}:
-                over[name] = takes
+            if _is_answered(left, _of(name, points)):
                 continue
             newest = portions.take(AttemptName(shard_id, *name, takes)) if takes else None
             if newest is not None and newest.owner_epoch is not None:
-                over[name] = takes
-                taken_back = True
+                back.add(name)
                 continue
             # Of those that nobody came for, one at a time, as the own rows run short.
             free = self._holders.judge(newest, sessions)[0] if takes else hungry
@@ -199,20 +196,22 @@ class PortionOffers:
                     owner_epoch=owner.epoch,
                 )
                 if portions.claim(take):
-                    over[name] = takes
-                    taken_back = True
+                    back.add(name)
                 hungry = hungry and takes > 0
-        if taken_back:
+        if back:
             # What was saved until the take: nobody else goes on from it any more.
             points |= portions.points(shard_id, known | points.keys())
         found = []
         for name in away:
             new = _of(name, points)
+            is_over = name in back or _is_answered(away[name], new)
             attempts: Sequence[Attempt] = ()
-            if name in over:
+            if is_over:
                 saved = AwayPortion(name, set(), [*before[name], *new]).progress
-                attempts = self._ledger.attempts_on(shard_id, name, over[name], saved.attempts)
-            found.append(_Found(name, new, name in over, attempts))
+                # A take may be younger than the list of them, and its checkpoint read all the same.
+                takes = max(claims.takes.get(name, 0), 0, *(a.take for a in saved.attempts))
+                attempts = self._ledger.attempts_on(shard_id, name, takes, saved.attempts)
+            found.append(_Found(name, new, is_over, attempts))
         return _Look(frozenset(points), found)
 
     def _send(self, shard: HeldShard, errand: Callable[[], T], then: Callable[[T], None]) -> None:
@@ -230,6 +229,10 @@ class PortionOffers:
             self._patience.bear(problem)
 
         self._errands.send(errand, back, failed)
+
+
+def _is_answered(rows: set[int], points: Sequence[Checkpoint]) -> bool:
+    return rows <= {row.row for point in points for row in point.finished}
 
 
 def _of(name: PortionName, points: Mapping[str, Checkpoint]) -> list[Checkpoint]:

@@ -42,8 +42,8 @@ class EngineStart:
 @dataclass(frozen=True, slots=True)
 class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
-    worker's, `portions` all it ever took of others' shards; `unshared` tokens were decoded for
-    none. `error` says why a session failed."""
+    worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
+    `unshared` tokens were decoded for none. `error` says why a session failed."""
 
     worker_id: str
     beat: int
@@ -56,6 +56,7 @@ class Session:
     shards: Mapping[int, ShardAccount] = field(default_factory=dict)
     dropped: Mapping[int, ShardAccount] = field(default_factory=dict)
     portions: Mapping[AttemptName, ShardAccount] = field(default_factory=dict)
+    helping: int = 0
     rows: int = 0
     decoded: int = 0
     unshared: int = 0
@@ -118,6 +119,7 @@ class Session:
             "portions": {
                 "-".join(map(str, name)): asdict(account) for name, account in self.portions.items()
             },
+            "helping": self.helping,
             "rows": self.rows,
             "decoded": self.decoded,
             "unshared": self.unshared,
@@ -148,6 +150,7 @@ class Session:
                 AttemptName(*map(int, name.split("-"))): ShardAccount(**account)
                 for name, account in document.get("portions", {}).items()
             },
+            helping=document.get("helping", 0),
             rows=document["rows"],
             decoded=document["decoded"],
             unshared=document["unshared"],
