@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from pipeline.core.errors import InputInvalid, JobInvalid
@@ -16,6 +15,10 @@ from pipeline.dataset.outputs import output_schema
 from pipeline.dataset.prompts import check_prompt_type, check_template, prompt_columns
 from pipeline.job import JobSpec
 from pipeline.yaml_lines import closest
+
+# A job without a condition need not pay for its import.
+if TYPE_CHECKING:
+    import duckdb
 
 _ROW = "__spotmill_row"
 # DuckDB reads these words as functions when no column is called so.
@@ -129,6 +132,8 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
 @contextmanager
 def _sandbox() -> Iterator[duckdb.DuckDBPyConnection]:
     """A database of nothing but what is handed to it, that answers alike on every machine."""
+    import duckdb
+
     # The condition is only ever a filter over a table: no files, no network, no extensions.
     with duckdb.connect(config={"enable_external_access": "false"}) as database:
         # Its default is the machine's, so that another worker would choose other rows.
@@ -156,6 +161,8 @@ def _unworkable(why: str) -> JobInvalid:
 
 def matching_rows(table: pa.Table, where: str) -> pa.Array:
     """Indices of the rows for which the SQL condition is true, ascending."""
+    import duckdb
+
     numbered = table.append_column(_ROW, pa.array(range(len(table)), pa.int64()))
     with _sandbox() as database:
         try:
