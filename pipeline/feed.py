@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import RowRejected
+from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
 from pipeline.core.ports import Clock, Engine
@@ -15,6 +16,7 @@ from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
 
 _FIRST_ROWS = 32
+_LEAD_SECONDS = 5.0
 
 
 class Feed:
@@ -32,8 +34,14 @@ class Feed:
 
     @property
     def hungry(self) -> bool:
-        """Whether the rows in hand will soon not fill the engine."""
-        return sum(shard.to_submit for shard in self.held.values()) < self._engine.window
+        """Whether the rows in hand will soon not fill the engine.
+
+        The next shard takes seconds to be claimed, read and arranged, and short answers are quick.
+        """
+        seconds = self._sheet.buckets.useful / MICROS_PER_SECOND
+        meanwhile = _LEAD_SECONDS * self.rows / seconds if seconds else 0.0
+        left = sum(shard.to_submit for shard in self.held.values())
+        return left < self._engine.window + meanwhile
 
     @property
     def running(self) -> int:

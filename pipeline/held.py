@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -15,7 +15,14 @@ from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.order import Arrangement, Asked, arrange, text_of
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
 from pipeline.core.ports import ShardInput
-from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
+from pipeline.core.rows import (
+    Completion,
+    FinishedRow,
+    FinishedRows,
+    Prompt,
+    Request,
+    TokenCounts,
+)
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import STRETCH_ROWS, Shard
 
@@ -60,7 +67,7 @@ class HeldShard:
     rows: ShardInput
     before: Progress
     saved_at: float
-    finished: dict[int, FinishedRow] = field(init=False)
+    finished: FinishedRows = field(init=False)
     so_far: dict[int, tuple[int, ...]] = field(init=False)
     strikes: list[Strike] = field(init=False)
     suspects: set[int] = field(init=False)
@@ -87,10 +94,11 @@ class HeldShard:
     publish_in_doubt: bool = False
 
     def __post_init__(self) -> None:
-        self.finished = dict(self.before.finished)
+        # Not copied, as there may be millions: from here on it is this attempt's.
+        self.finished = self.before.finished
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
-        self.suspects = set(suspected(self.strikes) - self.finished.keys())
+        self.suspects = self._unfinished(suspected(self.strikes))
         self.ever_suspected = frozenset(self.suspects)
         rows = range(self.rows.rows)
         self.unarranged = deque(
@@ -136,9 +144,10 @@ class HeldShard:
             return Asked(row, rank=rank)
 
     def _rank(self, row: int) -> int | None:
-        if (found := self.finished.get(row)) is not None:
+        if row in self.finished:
             # An error may be the row's own bad luck, unless the row was condemned.
-            worth_copying = found.error is None or row in condemned(self.strikes)
+            answered = self.finished[row].error is None
+            worth_copying = answered or row in condemned(self.strikes)
             return _DONE if worth_copying else None
         if row in self.ever_suspected:
             return _SUSPECT
@@ -180,6 +189,13 @@ class HeldShard:
                 logprobs=completion.logprobs,
             )
         )
+
+    def _unfinished(self, rows: Iterable[int]) -> set[int]:
+        return {row for row in rows if row not in self.finished}
+
+    def in_order(self) -> Iterator[FinishedRow]:
+        """Every row of a complete shard."""
+        return (self.finished[row] for row in range(self.rows.rows))
 
     def done(self, row: FinishedRow) -> int:
         """Finish a row, and those that waited for its answer; how many in all."""
@@ -239,9 +255,10 @@ class HeldShard:
 
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
-        guilty = [row for row in sorted(condemned(self.strikes)) if row not in self.finished]
-        done = sum(self.done(FinishedRow(row, error=verdict(row, self.strikes))) for row in guilty)
-        cleared = self.suspects.difference(guilty)
+        guilty = self._unfinished(condemned(self.strikes))
+        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
+        done = sum(map(self.done, verdicts))
+        cleared = self.suspects - guilty
         self.suspects.clear()
         self.put_in_line(cleared)
         return done

@@ -12,8 +12,8 @@ from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_s
 from pipeline.core.errors import LeaseLost, ObjectDamaged
 from pipeline.core.lease import Lease
 from pipeline.core.money import UNKNOWN_PRICE, Node
-from pipeline.core.ports import FileFormat, ObjectStore
-from pipeline.core.rows import FinishedRow
+from pipeline.core.ports import Body, FileFormat, ObjectStore
+from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
 
 Json = dict[str, Any]
@@ -41,10 +41,16 @@ class Ledger:
     """
 
     def __init__(
-        self, store: ObjectStore, run_id: str, files: FileFormat, get_all: GetAll = _one_by_one
+        self,
+        store: ObjectStore,
+        run_id: str,
+        files: FileFormat,
+        get_all: GetAll = _one_by_one,
+        finished_rows: Callable[[], FinishedRows] = dict,
     ) -> None:
         self._store = store
         self._get_all = get_all
+        self._finished_rows = finished_rows
         self.run_id = run_id
         self._files = files
         self._leases: dict[str, Lease] = {}
@@ -56,7 +62,7 @@ class Ledger:
 
     def create_job(self, document: Json) -> Json:
         """Make the run, or join it; the document that counts. `document` carries a nonce."""
-        self._store.create(layout.job_key(self.run_id), _dump(document))
+        self._store.create(layout.job_key(self.run_id), _for_people(document))
         stored = self.job()
         assert stored is not None  # noqa: S101 - created above, by this caller or another
         return stored
@@ -67,6 +73,12 @@ class Ledger:
     def create_plan(self, body: bytes) -> None:
         """Equal fingerprints give equal plans, so it does not matter whose copy is kept."""
         self._store.create(layout.plan_key(self.run_id), body)
+
+    def keep_ordered(self, number: int, digest: str, body: bytes) -> str:
+        """Keep a file of the ordered copy, named by its content; the key it is found under."""
+        key = layout.ordered_key(self.run_id, number, digest)
+        self._store.create(key, body)
+        return key
 
     # Leases.
 
@@ -129,12 +141,13 @@ class Ledger:
 
     def progress(self, shard_id: int, before_epoch: int) -> Progress:
         """What earlier epochs left: every checkpoint of theirs, and what their sessions say."""
-        keys = [
-            key
+        keys = sorted(
+            (named.epoch, named.seq, key)
             for key in self._store.list(layout.checkpoints_prefix(self.run_id, shard_id))
             if (named := layout.checkpoint_of(key)) and named.epoch < before_epoch
-        ]
-        progress = fold(self._checkpoints(keys))
+        )
+        points = self._checkpoints([key for _, _, key in keys])
+        progress = fold(points, self._finished_rows())
         recorded = {attempt.epoch: attempt for attempt in progress.attempts}
         attempts = (
             self._attempt(shard_id, epoch, recorded.get(epoch)) for epoch in range(1, before_epoch)
@@ -149,7 +162,7 @@ class Ledger:
             rows[point.shard_id] = rows.get(point.shard_id, 0) + len(point.finished)
         return rows
 
-    def publish(self, shard_id: int, part: bytes) -> bool:
+    def publish(self, shard_id: int, part: Body) -> bool:
         """True when this copy is the one that counts."""
         return self._store.create(layout.part_key(self.run_id, shard_id), part)
 
@@ -209,7 +222,7 @@ class Ledger:
 
     def finish(self, manifest: Json) -> bool:
         """True when this call completed the run."""
-        return self._store.create(layout.run_manifest_key(self.run_id), _dump(manifest))
+        return self._store.create(layout.run_manifest_key(self.run_id), _for_people(manifest))
 
     def _manifest(self, shard_id: int) -> Json | None:
         found = self.projected_manifest(shard_id)
@@ -287,6 +300,11 @@ def _job(document: Json) -> Json:
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:
+    # Without an indent, since that alone makes Python's encoder several times slower.
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _for_people(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 

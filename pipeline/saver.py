@@ -159,13 +159,19 @@ class Saver:
         shard.publishing = True
 
         def publish() -> bool:
-            rows = [shard.finished[row] for row in range(shard.rows.rows)]
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
             document = shard_manifest(
-                self._provenance, shard.shard, uri, rows, attempts, shard.quarantined()
+                self._provenance,
+                shard.shard,
+                uri,
+                shard.in_order(),
+                attempts,
+                shard.quarantined(),
             )
             manifest = json.dumps(document, ensure_ascii=False).encode()
-            if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
+            with shard.rows.part(shard.in_order(), manifest) as part:
+                won = self._ledger.publish(shard_id, part)
+            if won:
                 self._ledger.project_manifest(shard_id, manifest)
                 return True
             # An earlier try may have been applied, its answer lost: then that copy counts, and

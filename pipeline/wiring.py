@@ -16,13 +16,15 @@ import psutil
 from pipeline.at_hand import JobAtHand, checked_name, text_at
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
-from pipeline.core.errors import RunMissing
+from pipeline.core.errors import InputChanged, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
-from pipeline.dataset.files import check_unchanged
+from pipeline.core.shards import FileVersion
+from pipeline.dataset.files import check_unchanged, check_versions, current_version
+from pipeline.dataset.ordered_copy import plan_in_order
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
-from pipeline.dataset.planning import input_fingerprint, plan_job
+from pipeline.dataset.planning import input_fingerprint, plan_job, still_planned
 from pipeline.dataset.source import ParquetSource
 from pipeline.diagnosis import installed
 from pipeline.engine_loading import check_engine, engine_loader
@@ -37,6 +39,7 @@ from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
+from pipeline.stores.options import arrow_filesystem
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
@@ -53,9 +56,20 @@ def preview(here: JobAtHand) -> Plan:
     return plan_job(here.job, here.options)
 
 
+def preview_in_order(here: JobAtHand) -> Plan:
+    """The shards that a run with `order: prefix` would have. Reads every row, writes nothing."""
+    shards = here.job.shards.model_copy(update={"order": "prefix"})
+    job = here.job.model_copy(update={"shards": shards})
+
+    def size_up(number: int, digest: str, body: bytes) -> FileVersion:
+        return FileVersion(f"part-{number}", digest, len(body))
+
+    return plan_in_order(job, plan_job(job, here.options), here.options, size_up)
+
+
 def plan(here: JobAtHand) -> Plan:
     """Make the run, or join the one that is there. Raises `RunConflict` and `InputChanged`."""
-    made = preview(here)
+    made = _planned_before(here) or preview(here)
     fingerprints = {
         "settings": here.job.settings_fingerprint(),
         "input": input_fingerprint(made),
@@ -72,8 +86,38 @@ def plan(here: JobAtHand) -> Plan:
         "job": here.job.model_dump(mode="json"),
     }
     join_run(here.ledger, document)
-    here.ledger.create_plan(encode_plan(made))
+    if here.ledger.plan() is None:
+        if here.job.shards.order == "prefix" and made.copied_from is None:
+            made = _copied_in_order(here, made)
+        here.ledger.create_plan(encode_plan(made))
     return planned(here)
+
+
+def _copied_in_order(here: JobAtHand, dataset: Plan) -> Plan:
+    output = here.job.output.uri
+    # Workers read the copy as they read any input, which not every store allows.
+    arrow_filesystem(output, here.options)
+
+    def keep(number: int, digest: str, body: bytes) -> FileVersion:
+        uri = f"{output.rstrip('/')}/{here.ledger.keep_ordered(number, digest, body)}"
+        kept = current_version(uri, here.options)
+        if kept is None or kept.size != len(body):
+            raise InputChanged("a file of the ordered copy is gone again", where=uri)
+        return kept
+
+    return plan_in_order(here.job, dataset, here.options, keep)
+
+
+def _planned_before(here: JobAtHand) -> Plan | None:
+    """The run's own plan, if a listing shows that planning anew would give it again."""
+    known, body = here.ledger.job(), here.ledger.plan()
+    if known is None or body is None:
+        return None
+    if known["fingerprints"].get("settings") != here.job.settings_fingerprint():
+        return None
+    plan = decode_plan(body)
+    same = still_planned(here.job, plan, known["fingerprints"].get("input"), here.options)
+    return plan if same else None
 
 
 def planned(here: JobAtHand) -> Plan:
@@ -86,8 +130,10 @@ def planned(here: JobAtHand) -> Plan:
 
 def check_inputs(here: JobAtHand, plan: Plan) -> None:
     """Raises `InputChanged` when a file that is still to be read is not the planned one."""
+    if plan.copied_from is not None:
+        check_versions(plan.copied_from.files, here.options)
     published = here.ledger.published()
-    check_unchanged([s for s in plan.shards if s.id not in published], here.options)
+    check_unchanged((s for s in plan.shards if s.id not in published), here.options)
 
 
 def supervise(

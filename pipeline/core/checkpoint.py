@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
 from pipeline.core.poison import Strike
-from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
 
@@ -85,7 +85,7 @@ class Checkpoint:
 class Progress:
     """All that is known of a shard before this attempt: what is done, begun, and was paid."""
 
-    finished: Mapping[int, FinishedRow] = field(default_factory=dict)
+    finished: FinishedRows = field(default_factory=dict[int, FinishedRow])
     in_flight: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
     strikes: tuple[Strike, ...] = ()
@@ -105,20 +105,28 @@ class Progress:
         return self.attempts[-1].epoch not in self.unfed or silent == [True, True]
 
 
-def fold(checkpoints: Iterable[Checkpoint]) -> Progress:
-    """A shard's progress from its checkpoints, in any order.
+def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None) -> Progress:
+    """A shard's progress from its checkpoints, which come in order of (epoch, seq).
 
-    In order of (epoch, seq): the first finished row of an index counts, the newest save of a row
-    in flight counts (an epoch continues or restarts what the one before it saved, so the newest
-    is never older news), and an attempt's account is that of its last checkpoint.
+    The first finished row of an index counts, the newest save of a row in flight counts (an epoch
+    continues or restarts what the one before it saved, so the newest is never older news), and an
+    attempt's account is that of its last checkpoint. Holds one checkpoint at a time; `finished`,
+    empty, is filled with the rows. Raises `ValueError` when the order is another one.
     """
-    finished: dict[int, FinishedRow] = {}
+    if finished is None:
+        finished = {}
     in_flight: dict[int, tuple[int, ...]] = {}
     accounts: dict[int, Attempt] = {}
     strikes: dict[tuple[int, int], Strike] = {}
-    for point in sorted(checkpoints, key=lambda c: (c.epoch, c.seq)):
+    latest = (0, 0)
+    for point in checkpoints:
+        if (point.epoch, point.seq) < latest:
+            raise ValueError(f"checkpoint {point.epoch}-{point.seq} comes after {latest}")
+        latest = (point.epoch, point.seq)
         for row in point.finished:
-            finished.setdefault(row.row, row)
+            if row.row not in finished:
+                finished[row.row] = row
+            in_flight.pop(row.row, None)
         in_flight.update(point.in_flight)
         strikes.update({(strike.epoch, strike.nth): strike for strike in point.strikes})
         accounts[point.epoch] = point.attempt

@@ -48,6 +48,10 @@ def plan_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}plan.parquet"
 
 
+def ordered_key(run_id: str, number: int, digest: str) -> str:
+    return f"{run_prefix(run_id)}ordered/{part_name(number)}-{digest}.parquet"
+
+
 def leases_prefix(run_id: str, shard_id: int | None = None) -> str:
     every = f"{run_prefix(run_id)}leases/"
     return every if shard_id is None else f"{every}{shard_id:05d}/"

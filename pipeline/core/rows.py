@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 Message: TypeAlias = Mapping[str, str]
 
@@ -140,6 +140,23 @@ class FinishedRow:
         return FinishedRow(**{**document, "logprobs": tuple(map(_position, positions))})
 
 
+class FinishedRows(Protocol):
+    """The finished rows of one shard, by row: a dict, or what keeps most of them on a disk.
+
+    There may be millions: ask for one, or for each from the first on, and collect none of them.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, row: object, /) -> bool: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def __getitem__(self, row: int, /) -> FinishedRow: ...
+
+    def __setitem__(self, row: int, finished: FinishedRow, /) -> None: ...
+
+
 def _position(document: Mapping[str, Any]) -> PositionLogprobs:
     return PositionLogprobs(
         document["token"],
@@ -175,14 +192,12 @@ class TokenCounts:
 
     @staticmethod
     def of_rows(rows: Iterable[FinishedRow]) -> TokenCounts:
-        total = TokenCounts()
+        given = cached = output = 0
         for row in rows:
-            total += TokenCounts(
-                input=row.prompt_tokens,
-                cached_input=row.cached_tokens,
-                output=row.completion_tokens,
-            )
-        return total
+            given += row.prompt_tokens
+            cached += row.cached_tokens
+            output += row.completion_tokens
+        return TokenCounts(input=given, cached_input=cached, output=output)
 
 
 @dataclass(frozen=True, slots=True)
