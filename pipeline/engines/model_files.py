@@ -62,9 +62,9 @@ class ModelFiles:
     cache: NodeCache = field(
         default_factory=lambda: NodeCache(cache_home() / "models", limit_bytes())
     )
-    open_bucket: Callable[[str, StoreOptions], ModelBucket] = field(
-        default_factory=lambda: S3ModelBucket
-    )
+    open_bucket: Callable[[str], ModelBucket] | None = None
+    _buckets: dict[str, ModelBucket] = field(default_factory=dict, init=False)
+    _listed: dict[str, list[RemoteFile]] = field(default_factory=dict, init=False)
 
     def fetch(self, model: ModelSpec, *, weights: bool = True) -> FetchedModel:
         """The same model with `s3://` ids replaced by local paths, fetched unless they are here.
@@ -94,20 +94,31 @@ class ModelFiles:
 
     def has(self, uri: str) -> bool:
         """Whether all of this model is on this machine."""
-        files = _below(uri, self.open_bucket(uri, self.options).listed())
-        return self.cache.has(_content(files))
+        return self.cache.has(_content(self._files(uri, True)))
 
     def _place_of(self, uri: str | None, weights: bool) -> str | None:
         if uri is None or not uri.startswith("s3://"):
             return uri
-        files = _below(uri, self.open_bucket(uri, self.options).listed(), weights)
-        return str(self.cache.home / _content(files))
+        return str(self.cache.home / _content(self._files(uri, weights)))
+
+    def _files(self, uri: str, weights: bool) -> list[RemoteFile]:
+        """Listed once, and again only where a change has to be seen."""
+        if uri not in self._listed:
+            self._listed[uri] = _below(uri, self._bucket(uri).listed())
+        return [f for f in self._listed[uri] if weights or not f.name.endswith(_WEIGHTS)]
+
+    def _bucket(self, uri: str) -> ModelBucket:
+        if self.open_bucket is None:
+            self.open_bucket = S3Buckets(self.options).open
+        if uri not in self._buckets:
+            self._buckets[uri] = self.open_bucket(uri)
+        return self._buckets[uri]
 
     def _fetch(self, uri: str | None, weights: bool) -> _Found:
         if uri is None or not uri.startswith("s3://"):
             return _Found(uri)
-        bucket = self.open_bucket(uri, self.options)
-        files = _below(uri, bucket.listed(), weights)
+        bucket = self._bucket(uri)
+        files = self._files(uri, weights)
         size = sum(file.size for file in files)
         read: list[int] = []
 
@@ -116,6 +127,7 @@ class ModelFiles:
             read.append(download(files, bucket.read, folder))
             after = _below(uri, bucket.listed())
             if not set(files) <= set(after):
+                del self._listed[uri]
                 raise InputChanged(
                     "the model changed while it was fetched",
                     where=uri,
@@ -150,12 +162,10 @@ def _with_paths(model: ModelSpec, target: str | None, draft: str | None) -> Mode
     return model.model_copy(update={"id": target, "speculative": speculative})
 
 
-def _below(
-    uri: str, listed: Mapping[str, Mapping[str, Any]], weights: bool = True
-) -> list[RemoteFile]:
+def _below(uri: str, listed: Mapping[str, Mapping[str, Any]]) -> list[RemoteFile]:
     files = []
     for name, facts in listed.items():
-        if name.endswith((*_CODE_AND_PICKLES, "/")) or (name.endswith(_WEIGHTS) and not weights):
+        if name.endswith((*_CODE_AND_PICKLES, "/")):
             continue
         if ".." in PurePosixPath(name).parts:
             raise InputInvalid(
@@ -172,14 +182,41 @@ def _below(
     return files
 
 
+class S3Buckets:
+    """Opens models of any bucket through one s3fs, since each takes half a second to make."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._s3: Any = None
+
+    def open(self, uri: str) -> ModelBucket:
+        return S3ModelBucket(uri, self._options, self._find)
+
+    def _find(self, root: str) -> Mapping[str, Mapping[str, Any]]:
+        with self._lock:
+            if self._s3 is None:
+                self._s3 = s3fs_filesystem(self._options)
+        found: Mapping[str, Mapping[str, Any]] = self._s3.find(root, detail=True)
+        return found
+
+
 class S3ModelBucket:
     """Implements `ModelBucket`: listed by s3fs, which knows ETags, and read by pyarrow, which works
     outside Python's lock."""
 
-    def __init__(self, uri: str, options: StoreOptions) -> None:
+    def __init__(
+        self,
+        uri: str,
+        options: StoreOptions,
+        find: Callable[[str], Mapping[str, Mapping[str, Any]]],
+    ) -> None:
         self._uri = uri.rstrip("/")
         self._options = options
+        self._find = find
         self._lock = threading.Lock()
+        self._arrow: Any = None
+        self._root = ""
         self._open: dict[str, Any] = {}
 
     def listed(self) -> Mapping[str, Mapping[str, Any]]:
@@ -187,9 +224,7 @@ class S3ModelBucket:
 
         def listing() -> Mapping[str, Mapping[str, Any]]:
             with translated(self._uri):
-                found: Mapping[str, Mapping[str, Any]] = s3fs_filesystem(self._options).find(
-                    root, detail=True
-                )
+                found = self._find(root)
             return {name.removeprefix(root).lstrip("/"): found[name] for name in found}
 
         return retrying(f"list {self._uri}", listing)
@@ -201,14 +236,16 @@ class S3ModelBucket:
                 body: bytes = self._opened(name).read_at(part.size, part.offset)
                 return body
         except Exception:
-            # Opened again with the credentials of that moment.
+            # Asked for again, all is opened again, with the credentials of that moment.
             with self._lock:
-                self._open.pop(name, None)
+                self._arrow = None
+                self._open.clear()
             raise
 
     def _opened(self, name: str) -> Any:
         with self._lock:
+            if self._arrow is None:
+                self._arrow, self._root = arrow_filesystem(self._uri, self._options)
             if name not in self._open:
-                filesystem, path = arrow_filesystem(f"{self._uri}/{name}", self._options)
-                self._open[name] = filesystem.open_input_file(path)
+                self._open[name] = self._arrow.open_input_file(f"{self._root}/{name}")
             return self._open[name]

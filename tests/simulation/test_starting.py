@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 
 from pipeline.core.errors import EngineDied, EngineFailed, Interrupted
+from pipeline.core.layout import run_manifest_key
 from pipeline.core.notice import Notice
+from pipeline.core.session import EngineStart
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.worker import WorkerReport
 from tests.simulation.memory_rows import Row
 from tests.simulation.watched import Killed
-from tests.simulation.world import EXACT, Rows, World
+from tests.simulation.world import EXACT, RUN, Rows, World
 
 ROWS: Rows = {s: [Row(f"shard {s}, row {n}", EXACT) for n in range(6)] for s in range(2)}
 
@@ -130,3 +133,29 @@ def test_what_is_known_before_it_loads_saves_a_load() -> None:
     world.loads.clear()
     finished(world)
     assert world.loads == [True]
+
+
+def test_how_an_engine_came_about_is_told_in_the_runs_manifest_and_verified() -> None:
+    world = World(ROWS)
+    world.engine_start = EngineStart(1.5, 2.25, 7, "bucket", "off")
+    assert isinstance(world.work(), WorkerReport)
+    manifest = world.finish()
+    [worker] = manifest["workers"]
+    assert worker["start"] == asdict(world.engine_start)
+    assert world.problems() == []
+    said = json.loads(world.memory.get(run_manifest_key(RUN)) or b"")
+    said["workers"][0]["start"]["weights"] = "node"
+    world.memory.put(run_manifest_key(RUN), json.dumps(said).encode())
+    assert any("start" in problem for problem in world.problems())
+
+
+def test_a_run_is_closed_while_its_worker_loads_another_engine() -> None:
+    """What is said of the later engine is no lie about the run."""
+    world = World(ROWS)
+    world.engine_start = EngineStart(1.5, 2.25, 7, "bucket", "off")
+    assert isinstance(world.work(), WorkerReport)
+    world.finish()
+    [session] = world.ledger.sessions().values()
+    later = replace(session, beat=session.beat + 1, start=EngineStart(0.5, 2.0, 0, "node", "off"))
+    world.ledger.beat(later)
+    assert world.problems() == []

@@ -41,7 +41,7 @@ class Lake:
         self.breaks_at = ""
         self.read: list[str] = []
 
-    def open(self, uri: str, options: StoreOptions) -> OpenLake:
+    def open(self, uri: str) -> OpenLake:
         return OpenLake(self, uri.removeprefix("s3://lake/").rstrip("/"))
 
 
@@ -155,7 +155,7 @@ def test_target_and_draft_come_at_the_same_time(cache: Path) -> None:
             return super().read(part)
 
     files = ModelFiles(
-        StoreOptions(), NodeCache(cache), lambda uri, _: Meeting(lake, uri.rpartition("/")[2])
+        StoreOptions(), NodeCache(cache), lambda uri: Meeting(lake, uri.rpartition("/")[2])
     )
     speculative = {"method": "draft_model", "model": "s3://lake/d"}
     found = files.fetch(ModelSpec(id="s3://lake/m", speculative=speculative)).spec
