@@ -85,7 +85,7 @@ class Checkpoint:
 class Progress:
     """All that is known of a shard before this attempt: what is done, begun, and was paid."""
 
-    finished: FinishedRows = field(default_factory=dict)
+    finished: FinishedRows = field(default_factory=dict[int, FinishedRow])
     in_flight: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
     strikes: tuple[Strike, ...] = ()
@@ -106,8 +106,7 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
     attempt's account is that of its last checkpoint. Holds one checkpoint at a time; `finished`,
     empty, is filled with the rows. Raises `ValueError` when the order is another one.
     """
-    if finished is None:
-        finished = {}
+    rows: FinishedRows = {} if finished is None else finished
     in_flight: dict[int, tuple[int, ...]] = {}
     accounts: dict[int, Attempt] = {}
     strikes: dict[tuple[int, int], Strike] = {}
@@ -117,15 +116,15 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
             raise ValueError(f"checkpoint {point.epoch}-{point.seq} comes after {latest}")
         latest = (point.epoch, point.seq)
         for row in point.finished:
-            if row.row not in finished:
-                finished[row.row] = row
+            if row.row not in rows:
+                rows[row.row] = row
             in_flight.pop(row.row, None)
         in_flight.update(point.in_flight)
         strikes.update({(strike.epoch, strike.nth): strike for strike in point.strikes})
         accounts[point.epoch] = point.attempt
     return Progress(
-        finished=finished,
-        in_flight={row: tokens for row, tokens in in_flight.items() if row not in finished},
+        finished=rows,
+        in_flight={row: tokens for row, tokens in in_flight.items() if row not in rows},
         attempts=tuple(accounts[epoch] for epoch in sorted(accounts)),
         strikes=tuple(strikes.values()),
     )
