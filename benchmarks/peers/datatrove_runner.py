@@ -15,7 +15,8 @@ from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
 from datatrove.pipeline.writers import JsonlWriter
-from spec import answer, read_spec
+
+from benchmarks.peers.spec import answer, read_spec
 
 _began: list[float] = []
 _ended: list[float] = [0.0]

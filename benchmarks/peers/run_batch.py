@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from spec import Spec, answer, flags, read_spec
+from benchmarks.peers.spec import Spec, answer, flags, read_spec
 
 _AS_IT_IS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 _READS = "Reading batch from"
