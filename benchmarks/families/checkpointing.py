@@ -11,7 +11,8 @@ from benchmarks.setting import Setting
 
 
 def measure(setting: Setting) -> Iterator[Record]:
-    rows, pairs = setting.of_size((600, 1), (3_000, 4), (6_000, 8))
+    rows = setting.rows(600, 3_000, 6_000)
+    pairs = setting.of_size(1, 4, 8)
     found = child.run(
         child.module(
             "benchmarks.checkpointing",

@@ -15,7 +15,7 @@ _TIMES = 4
 
 
 def measure(setting: Setting) -> Iterator[Record]:
-    distinct = setting.of_size(150, 500, 1_000)
+    distinct = setting.rows(150, 500, 1_000)
     pairs = setting.of_size(1, 4, 6)
     with tempfile.TemporaryDirectory() as name:
         rows = repeated_rows(Path(name), distinct, _TIMES)

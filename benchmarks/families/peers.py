@@ -54,7 +54,7 @@ def measure(setting: Setting) -> Iterator[Record]:
     except (peer_environment.PeersMissing, ChildFailed) as problem:
         yield Failure("peers", str(problem))
         return
-    count = setting.of_size(300, 3_000, 10_000)
+    count = setting.rows(300, 3_000, 10_000)
     with tempfile.TemporaryDirectory() as name:
         rows = ticket_rows(Path(name), count)
         pairs: dict[str, list[tuple[WholeRun, WholeRun]]] = {}

@@ -20,7 +20,7 @@ def measure(setting: Setting) -> Iterator[Record]:
         yield Failure("quantization", f"has the sample's models alone, not {setting.model}")
         return
     with tempfile.TemporaryDirectory() as name:
-        file = ticket_rows(Path(name), setting.of_size(300, 2_000, 6_000), mixed=False).as_json()
+        file = ticket_rows(Path(name), setting.rows(300, 2_000, 6_000), mixed=False).as_json()
         arguments = setting.llm_arguments()
         drafting: list[tuple[WholeRun, Json]] = []
         plain: list[tuple[WholeRun, Json]] = []

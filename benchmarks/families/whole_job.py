@@ -14,7 +14,7 @@ from benchmarks.workload import Rows, ticket_rows
 
 
 def measure(setting: Setting) -> Iterator[Record]:
-    count = setting.of_size(400, 2_000, 8_000)
+    count = setting.rows(400, 2_000, 8_000)
     with tempfile.TemporaryDirectory() as name:
         rows = ticket_rows(Path(name), count)
         # Processes first, since the engine that is lent then stays in memory.

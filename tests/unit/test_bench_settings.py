@@ -32,6 +32,7 @@ def test_every_family_can_be_imported_and_is_named_once() -> None:
         (["--quick"], Setting("quick", "cpu", SAMPLE_MODEL, True)),
         (["--gpu"], Setting("default", "cuda", SAMPLE_MODEL, False)),
         (["--gpu", "--install", "--full"], Setting("full", "cuda", SAMPLE_MODEL, True)),
+        (["--gpu", "--times", "20"], Setting("default", "cuda", SAMPLE_MODEL, False, 20)),
         (["--no-install", "--model", "a/b"], Setting("default", "cpu", "a/b", False)),
     ],
 )
@@ -41,7 +42,9 @@ def test_options_become_a_setting(options: list[str], expected: Setting) -> None
     assert Setting.from_json(json.loads(json.dumps(setting.to_json()))) == setting
 
 
-@pytest.mark.parametrize("options", [["--quick", "--full"], ["--only", "nothing"]])
+@pytest.mark.parametrize(
+    "options", [["--quick", "--full"], ["--only", "nothing"], ["--times", "0"]]
+)
 def test_options_that_make_no_sense_are_refused(options: list[str]) -> None:
     with pytest.raises(SystemExit):
         parse(options)
