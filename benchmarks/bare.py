@@ -16,7 +16,9 @@ from typing import Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.bare")
-    parser.add_argument("rows", type=Path, help="JSON list of rows, with prompt and max_tokens")
+    parser.add_argument(
+        "rows", type=Path, help="JSON list of rows, with prompt, max_tokens, min_tokens"
+    )
     parser.add_argument("arguments", help="JSON of LLM(...) arguments")
     parser.add_argument("--in-process", action="store_true", help="no process for the engine")
     parser.add_argument("--tokens", action="store_true", help="print every token of every answer")
@@ -32,7 +34,12 @@ def main() -> None:
     loaded = time.monotonic()
     outputs = llm.generate(
         [row["prompt"] for row in rows],
-        [SamplingParams(temperature=0.0, max_tokens=row["max_tokens"]) for row in rows],
+        [
+            SamplingParams(
+                temperature=0.0, max_tokens=row["max_tokens"], min_tokens=row["min_tokens"]
+            )
+            for row in rows
+        ],
         use_tqdm=False,
     )
     finished = time.monotonic()

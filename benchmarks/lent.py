@@ -118,8 +118,9 @@ class LentEngine:
         """One `LLM.generate` over all rows, each with its own parameters."""
         from vllm import SamplingParams
 
-        prompts = rows.prompts
-        params = [SamplingParams(temperature=0.0, max_tokens=most) for most in rows.max_tokens]
+        documents = rows.documents()
+        prompts = [row.pop("prompt") for row in documents]
+        params = [SamplingParams(temperature=0.0, **limits) for limits in documents]
         with self._measured() as spent:
             outputs = self._llm.generate(prompts, params, use_tqdm=False)
         seconds, processor = spent()

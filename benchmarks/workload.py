@@ -26,12 +26,16 @@ _CHUNKS = 50
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`texts` fill `template`; each row has a `max_tokens` of its own, and is answered greedily."""
+    """`texts` fill `template`; each row has a `max_tokens` of its own, and is answered greedily.
+
+    `exact` rows have to be answered with all of their `max_tokens`.
+    """
 
     folder: Path
     texts: tuple[str, ...]
     max_tokens: tuple[int, ...]
     template: str = "{{ body }}"
+    exact: bool = False
 
     @property
     def prompts(self) -> list[str]:
@@ -39,7 +43,7 @@ class Rows:
 
     def documents(self) -> list[dict[str, Any]]:
         return [
-            {"prompt": prompt, "max_tokens": most}
+            {"prompt": prompt, "max_tokens": most, "min_tokens": most if self.exact else 0}
             for prompt, most in zip(self.prompts, self.max_tokens, strict=True)
         ]
 
@@ -61,6 +65,7 @@ class Rows:
         """A job over these rows with its output in `folder/name`. By default it has 8 shards, and
         a checkpoint is due about 50 times, and every 5 seconds."""
         count = len(self.texts)
+        limits = ["max_tokens", "min_tokens"] if self.exact else ["max_tokens"]
         chunks = chunks or {"rows": max(1, count // _CHUNKS), "seconds": 5.0}
         job: dict[str, Any] = {
             "name": "bench",
@@ -70,7 +75,7 @@ class Rows:
             "sampling": {
                 "temperature": 0.0,
                 "max_tokens": MAX_TOKENS,
-                "columns": {"max_tokens": "most"},
+                "columns": dict.fromkeys(limits, "most"),
             },
             "shards": {"rows": -(-count // shards)},
             "chunks": dict(chunks),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import processes
@@ -14,9 +15,9 @@ from benchmarks.workload import Rows, ticket_rows
 
 
 def measure(setting: Setting) -> Iterator[Record]:
-    count = setting.rows(400, 2_000, 8_000)
+    count = setting.rows(400, 1_200, 6_000)
     with tempfile.TemporaryDirectory() as name:
-        rows = ticket_rows(Path(name), count)
+        rows = replace(ticket_rows(Path(name), count), exact=True)
         # Processes first, since the engine that is lent then stays in memory.
         yield from _from_start_to_end(setting, rows, setting.of_size(1, 2, 3))
         yield from _on_one_engine(setting, rows, setting.of_size(2, 8, 8))
@@ -34,7 +35,7 @@ def _on_one_engine(setting: Setting, rows: Rows, pairs: int) -> Iterator[Record]
         bare.append(lent.bare(rows))
         if not n % 2:
             ours.append(lent.worker(job, f"pair-{n}"))
-    lengths = f"{bare[0].tokens / bare[0].rows:.0f} tokens an answer, capped at 8 to 128 by row"
+    lengths = f"answers of exactly 8 to 128 tokens by row, {bare[0].tokens / bare[0].rows:.0f} each"
     yield spread(
         "whole-job.end-to-end",
         "whole job, engine loaded / bare `LLM.generate`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from benchmarks.peers.spec import flags
 from benchmarks.setting import ROOT, SAMPLE_MODEL, Setting
 from benchmarks.workload import prefixed_texts, repeated_rows, ticket_rows
 from pipeline.at_hand import open_job
+from pipeline.core.rows import TextPrompt
 from pipeline.dataset.source import ParquetSource
 from pipeline.engines.starting import arguments
 from pipeline.wiring import preview
@@ -91,19 +93,23 @@ def test_bare_vllm_is_given_what_a_worker_gives_its_engine(tmp_path: Path) -> No
     assert ours == setting.llm_arguments()
 
 
-def test_a_job_has_the_same_prompts_and_limits_as_the_others_are_given(tmp_path: Path) -> None:
-    rows = ticket_rows(tmp_path, 80)
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_job_has_the_same_prompts_and_limits_as_the_others_are_given(
+    tmp_path: Path, exact: bool
+) -> None:
+    rows = replace(ticket_rows(tmp_path, 80), exact=exact)
     here = open_job(str(rows.job_file(Setting(model="scripted://"), "out")))
     plan = preview(here)
-    source = ParquetSource(here.job, plan.schema, here.options)
-    found = [
-        {"prompt": prompt.text, "max_tokens": shard.sampling(row).max_tokens}
-        for shard in map(source.open, plan.shards)
-        for row in range(shard.rows)
-        if hasattr(prompt := shard.prompt(row), "text")
-    ]
-    assert found == rows.documents()
     assert len(plan.shards) == 8
+    source = ParquetSource(here.job, plan.schema, here.options)
+    found = []
+    for shard in map(source.open, plan.shards):
+        for row in range(shard.rows):
+            prompt, sampling = shard.prompt(row), shard.sampling(row)
+            assert isinstance(prompt, TextPrompt)
+            limits = {"max_tokens": sampling.max_tokens, "min_tokens": sampling.min_tokens}
+            found.append({"prompt": prompt.text, **limits})
+    assert found == rows.documents()
     lengths = set(rows.max_tokens)
     assert min(lengths) >= 8 and max(lengths) <= 128 and len(lengths) > 20
 
