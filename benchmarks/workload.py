@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.setting import MODELS, Setting
-from sample_data.make_tickets import TEMPLATE, tickets
+from benchmarks.setting import MODELS, ROOT, SAMPLE_MODEL, Setting
+from sample_data.make_tickets import TEMPLATE, ticket_table, tickets
 
 MAX_TOKENS = 128
 SHORTEST = 8
@@ -86,6 +86,41 @@ class Rows:
         path = self.folder / f"job-{name}.yaml"
         path.write_text(yaml.safe_dump(job))
         return path
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The sample job over more tickets than it has."""
+
+    folder: Path
+    rows: int
+
+    def job_file(
+        self, output: Path, speculate: bool, chunks: Mapping[str, float] | None = None
+    ) -> Path:
+        """By default a checkpoint is due about 50 times, and every 5 seconds."""
+        job: dict[str, Any] = yaml.safe_load((ROOT / "sample_data" / "job.yaml").read_text())
+        model = job["model"] | {"id": SAMPLE_MODEL}
+        model["speculative"] = DRAFT if speculate else "none"
+        job |= {
+            "input": job["input"] | {"uri": str(self.folder / "tickets")},
+            "output": {"uri": str(output)},
+            "model": model,
+            "shards": {"rows": -(-self.rows // _SHARDS)},
+            "chunks": dict(chunks or {"rows": max(1, self.rows // _CHUNKS), "seconds": 5}),
+            "cost": {},
+        }
+        path = self.folder / f"job-{output.name}.yaml"
+        path.write_text(yaml.safe_dump(job))
+        return path
+
+
+def make_workload(folder: Path, rows: int) -> Workload:
+    """8 shards and about 50 chunks, whatever the number of rows."""
+    (folder / "tickets").mkdir()
+    table = ticket_table(list(tickets(_SEED, rows)))
+    pq.write_table(table, folder / "tickets/part-0.parquet", row_group_size=max(1, rows // _SHARDS))
+    return Workload(folder, rows)
 
 
 def ticket_rows(folder: Path, count: int, mixed: bool = True) -> Rows:
