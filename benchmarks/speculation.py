@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.workload import MODELS, Workload, make_workload
+from benchmarks.setting import MODELS
+from benchmarks.workload import Workload, make_workload
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.ports import Engine
