@@ -10,7 +10,6 @@ from decimal import Decimal
 
 from pipeline.core.errors import (
     BudgetReached,
-    Interrupted,
     PoolUnavailable,
     StoreUnavailable,
     WorkersFailed,
@@ -20,6 +19,7 @@ from pipeline.core.lease import BeatWatch
 from pipeline.core.money import sum_of
 from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
+from pipeline.departure import Departure
 from pipeline.ledger import Ledger
 
 log = logging.getLogger("spotmill.run")
@@ -70,7 +70,7 @@ class Supervisor:
         self._shard_ids = shard_ids
         self._pool = pool
         self._clock = clock
-        self._notice = notice
+        self._departure = Departure(notice, clock)
         self._fleet = fleet
         self._name_worker = name_worker
         self._watch = BeatWatch()
@@ -79,7 +79,6 @@ class Supervisor:
         self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
         self._answered = clock.now()
-        self._notice_at: float | None = None
 
     def run(self) -> None:
         """Return when every shard is published and the workers are gone.
@@ -122,21 +121,15 @@ class Supervisor:
         _raise_fatal(of_now, self._fleet.workers)
         self._hold_budget(sessions, of_now)
         self._count_failures(len(left), sessions)
-        if self._notice_at is None:
+        if not self._departure.certain:
             self._start_missing(left, sessions)
         return False
 
     def _heed_notice(self) -> None:
         """Workers of this machine hear of its end themselves, and use the time until then."""
-        notice = self._notice.pending()
-        if notice is None or notice.kind == "risk":
-            return
-        if self._notice_at is None:
-            self._notice_at = self._clock.now()
-            log.warning("notice: %s", notice.reason)
-        drains_at = notice.drains_at(self._notice_at)
-        if drains_at is not None and self._clock.now() >= drains_at:
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
+        self._departure.hear()
+        if self._departure.is_due():
+            raise self._departure.interruption()
 
     def _of_now(self, sessions: Mapping[str, Session]) -> dict[str, Session]:
         """Without what earlier starts left: sessions that were there before and beat no more."""
@@ -182,29 +175,33 @@ class Supervisor:
         leases = [self._ledger.lease(s, epochs[s]) for s in left if s in epochs]
         held = [lease.worker_id for lease in leases if lease is not None]
         over = [name for name in held if name in sessions and sessions[name].over]
+        live = self._live(sessions)
+        # Busy with another's shard for a while, they do not wait for one that becomes free.
+        helping = sum(1 for n in live - set(held) if n in sessions and sessions[n].helping)
         missing = workers_to_start(
             unclaimed=len(left) - len(held) + len(over),
             holders=len(set(held) - set(over)),
-            live=self._live(sessions),
-            wanted=self._fleet.workers,
+            live=len(live) - helping,
+            wanted=self._fleet.workers - helping,
         )
         for _ in range(missing):
             worker_id = self._name_worker()
             log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
             self._asked_for[worker_id] = self._clock.now()
 
-    def _live(self, sessions: Mapping[str, Session]) -> int:
+    def _live(self, sessions: Mapping[str, Session]) -> set[str]:
         now = self._clock.now()
-        return sum(
-            counts_as_live(
+        return {
+            worker_id
+            for worker_id in sessions.keys() | self._asked_for.keys()
+            if counts_as_live(
                 sessions.get(worker_id),
                 asked_for=self._asked_for.get(worker_id),
                 still_for=self._watch.still_for(worker_id, now),
                 now=now,
                 lease_seconds=self._fleet.lease_seconds,
             )
-            for worker_id in sessions.keys() | self._asked_for.keys()
-        )
+        }
 
     def _hold_budget(self, sessions: Mapping[str, Session], of_now: Mapping[str, Session]) -> None:
         budget = self._fleet.budget_usd

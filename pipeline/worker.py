@@ -7,21 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.beats import Beats
-from pipeline.claims import Claimer, NothingLeft, Opened
+from pipeline.claims import Claimer
 from pipeline.core.checkpoint import AttemptEnd
 from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
-from pipeline.core.notice import Notice
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
-from pipeline.core.session import State
+from pipeline.core.session import EngineStart, State
+from pipeline.departure import Departure
+from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
 from pipeline.errands import Errands
 from pipeline.feed import Feed
-from pipeline.held import HeldShard
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
+from pipeline.portion_offers import PortionOffers
 from pipeline.saver import Saver
+from pipeline.steering import Steering, Watching
 from pipeline.timesheet import Timesheet
 from pipeline.worker_settings import WorkerSettings
 
@@ -33,6 +35,8 @@ _END_SECONDS = 120.0
 _SAVE_SECONDS = 2.0
 _CLAIM_SECONDS = 10.0
 """What a claim under notice has to leave for work: its reads take a second or two of it."""
+_FIRST_CLAIM_SECONDS = 2.0
+"""How long a load waits to hear whether there is work; the rest of a claim goes on beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class WorkerReport:
 class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
-    `load_engine` is told whether the engine has to be a process of its own.
+    `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
+    the latest one came about, if that is known. `watching` is how speculation is watched, if it is.
     """
 
     def __init__(
@@ -60,25 +65,23 @@ class Worker:
         notice: InterruptionNotice,
         errands: Errands,
         boot_seconds: float = 0.0,
+        engine_start: Callable[[], EngineStart | None] = lambda: None,
+        watching: Watching | None = None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
         self._ledger = ledger
-        self._claimer = claimer
         self._clock = clock
-        self._notice = notice
+        self._departure = Departure(notice, clock)
         self._errands = errands
         self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
         self._patience = Patience(clock, settings.store_patience_seconds)
         self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
-        self._engine = EngineLife(load_engine, self._beats, clock, self._sheet)
+        self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
+        self._desk = Desk(settings, claimer, errands, clock, self._patience)
+        self._steering = Steering(self._sheet, watching)
         self._saver: Saver | None = None
-        self._claiming = False
-        self._claim_after = 0.0
-        self._claim_failing_since: float | None = None
-        self._nothing_left = False
-        self._distrusts_engine = False
-        self._heeded: tuple[Notice, float] | None = None
+        self._offers: PortionOffers | None = None
         self._saved_again = False
 
     def run(self) -> WorkerReport:
@@ -91,9 +94,10 @@ class Worker:
             with self._beats.stood_in_for():
                 self._beats.begin()
                 self._go_rather_than_load()
-                feed, saver = self._begin(self._engine.start())
-                self._work(feed, saver)
-            self._beats.end("ended", None, self._seconds_left(_END_SECONDS))
+                if self._finds_work():
+                    feed, saver = self._begin(self._engine.start(self._desk.distrusts_engine))
+                    self._work(feed, saver)
+            self._beats.end("ended", None, self._departure.seconds_left(_END_SECONDS))
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
             self._leave("drained")
@@ -106,22 +110,33 @@ class Worker:
             raise
         finally:
             self._engine.close()
-        return WorkerReport(
-            self._settings.worker_id, saver.published, feed.rows, self._sheet.decoded
-        )
+        published, rows = (self._saver.published, self._beats.rows) if self._saver else (0, 0)
+        return WorkerReport(self._settings.worker_id, published, rows, self._sheet.decoded)
+
+    def _finds_work(self) -> bool:
+        """Claim a first shard, to be read while the model loads. False when nothing is left."""
+        self._desk.claim()
+        self._errands.wait(_FIRST_CLAIM_SECONDS)
+        self._errands.collect()
+        return not self._desk.nothing_left
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
+        provenance = self._provenance_of(engine)
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
+        self._offers = PortionOffers(
+            self._settings, self._ledger, feed, self._errands, self._clock, self._patience
+        )
         saver = self._saver = Saver(
             self._settings,
-            self._provenance_of(engine),
+            lambda: self._steering.told(provenance),
             self._ledger,
             feed,
             self._errands,
             self._clock,
             self._patience,
         )
+        self._desk.serve(feed)
         return feed, saver
 
     def _work(self, feed: Feed, saver: Saver) -> None:
@@ -130,13 +145,16 @@ class Worker:
             try:
                 # Told while an engine was loaded, nobody knows how much of the time is left.
                 self._go_rather_than_load()
-                if self._distrusts_engine:
-                    self._distrusts_engine = False
+                if self._desk.distrusts_engine:
+                    self._desk.distrusts_engine = False
                     self._engine.isolate(feed)
+                elif self._steering.wants_plain:
+                    self._save_before_loading(saver)
+                    self._engine.go_plain(feed, self._steering.plain_loader())
                 elif self._generate(feed, saver):
                     return
             except EngineDied as death:
-                if self._told_to_stop:
+                if self._departure.told_to_stop:
                     # Whoever stops a worker may have stopped its engine's process as well.
                     feed.leave_engine()
                 else:
@@ -153,16 +171,20 @@ class Worker:
             self._errands.collect()
 
     def _generate(self, feed: Feed, saver: Saver) -> bool:
-        """True when nothing is left to claim or to do; False when the engine is to be isolated."""
-        while not self._distrusts_engine:
+        """True when nothing is left to claim or to do; False when another engine is to go on."""
+        while not (self._desk.distrusts_engine or self._steering.wants_plain):
             self._heed_notice(feed, saver)
             self._errands.collect()
             self._beats.beat_when_due()
-            self._claim_ahead(feed)
+            if not self._leaving:
+                self._desk.claim_when_hungry(feed)
+            if self._offers is not None:
+                self._offers.look_after()
             feed.top_up()
             if feed.running and not saver.full:
                 feed.step()
-            elif self._nothing_left and not feed.held and not self._errands:
+                self._steering.look(feed)
+            elif self._desk.nothing_left and not feed.held and not self._errands:
                 return True
             else:
                 self._wait(feed)
@@ -179,41 +201,22 @@ class Worker:
 
     # The end.
 
-    @property
-    def _told_to_stop(self) -> bool:
-        notice = self._notice.pending()
-        return notice is not None and notice.kind == "stop"
-
     def _go_rather_than_load(self) -> None:
         """A model takes longer to load than a machine that goes has left."""
-        notice = self._notice.pending()
-        if notice is not None and notice.kind != "risk":
-            self._heard_at(notice)
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
-
-    def _heard_at(self, notice: Notice) -> float:
-        if self._heeded is None or self._heeded[0] != notice:
-            self._heeded = (notice, self._clock.now())
-            log.warning("notice: %s", notice.reason)
-        return self._heeded[1]
+        self._departure.hear()
+        if self._departure.certain:
+            raise self._departure.interruption()
 
     def _heed_notice(self, feed: Feed, saver: Saver) -> None:
-        notice = self._notice.pending()
-        if notice is None:
-            return
-        before = self._heeded
-        seen_at = self._heard_at(notice)
-        if self._heeded is not before:
+        departure = self._departure
+        if departure.hear():
             self._saved_again = False
             saver.save_everything()
-        now = self._clock.now()
-        drains_at = notice.drains_at(seen_at, saver.slowest_save_seconds)
         # With nothing in hand, there is nothing to use the remaining time for.
-        idle = notice.kind != "risk" and not feed.held and not self._errands
-        if idle or (drains_at is not None and now >= drains_at):
-            raise Interrupted(notice.reason, hint="`spotmill resume` goes on from here")
-        cautious = notice.drains_at(seen_at)
-        if not self._saved_again and cautious is not None and now >= cautious:
+        idle = departure.certain and not feed.held and not self._errands
+        if idle or departure.is_due(saver.slowest_save_seconds):
+            raise departure.interruption()
+        if not self._saved_again and departure.is_due():
             # From here on the store is trusted to stay as quick as it is: what if it does not.
             self._saved_again = True
             saver.save_everything()
@@ -221,77 +224,11 @@ class Worker:
     @property
     def _leaving(self) -> bool:
         """Whether a shard claimed now would be let go before it was worth the claim."""
-        if self._heeded is None or self._heeded[0].kind == "risk":
-            return False
-        notice, seen_at = self._heeded
-        drains_at = notice.drains_at(seen_at)
-        return drains_at is None or self._clock.now() >= drains_at - _CLAIM_SECONDS
-
-    def _seconds_left(self, unless_told: float = _DRAIN_SECONDS) -> float:
-        gone_at = None if self._heeded is None else self._heeded[0].gone_at(self._heeded[1])
-        if gone_at is None:
-            return unless_told
-        return max(1.0, gone_at - self._clock.now())
+        return self._departure.certain and self._departure.is_due(within_seconds=_CLAIM_SECONDS)
 
     def _leave(self, end: AttemptEnd, problem: Exception | None = None) -> None:
-        seconds = self._seconds_left()
+        seconds = self._departure.seconds_left(_DRAIN_SECONDS)
         if self._saver is not None:
             self._saver.drain(end, seconds * 3 / 4)
         state: State = "ended" if problem is None else "failed"
-        self._beats.end(state, problem, max(1.0, self._seconds_left()))
-
-    # Claims.
-
-    def _claim_ahead(self, feed: Feed) -> None:
-        """Claim the next shard before the ones in hand run dry."""
-        due = not self._claiming and not self._leaving and self._clock.now() >= self._claim_after
-        if not due or not feed.hungry:
-            return
-        self._claiming = True
-
-        def claimed(result: Opened | NothingLeft | None) -> None:
-            self._claiming = False
-            self._claim_failing_since = None
-            self._patience.answered()
-            # Asked again every few seconds while rows run short, so never old when it decides.
-            self._nothing_left = isinstance(result, NothingLeft)
-            if isinstance(result, Opened):
-                held = feed.held[result.shard.id] = self._hold(result)
-                # Condemned by what a predecessor saw, they need no engine.
-                feed.rows += held.quarantine()
-                self._distrusts_engine |= result.progress.ended_silently
-            else:
-                self._claim_after = self._clock.now() + self._poll_seconds
-
-        def failed(problem: Exception) -> None:
-            self._claiming = False
-            # It may have claimed a shard, and failed to open it.
-            self._nothing_left = False
-            self._claim_after = self._clock.now() + self._poll_seconds
-            # Claims read inputs, which may be away for good while the output's store answers.
-            self._claim_failing_since = self._claim_failing_since or self._clock.now()
-            if (
-                self._clock.now() - self._claim_failing_since
-                > self._settings.store_patience_seconds
-            ):
-                raise problem
-            self._patience.bear(problem)
-
-        self._errands.send(self._claimer.claim, claimed, failed)
-
-    @property
-    def _poll_seconds(self) -> float:
-        return max(_POLL_SECONDS, self._settings.beat_seconds / 2)
-
-    def _hold(self, opened: Opened) -> HeldShard:
-        held = HeldShard(
-            opened.shard, opened.lease, opened.rows, opened.progress, self._clock.now()
-        )
-        log.info(
-            "claimed shard %05d, epoch %d: %d rows, %d of them done before",
-            opened.shard.id,
-            opened.lease.epoch,
-            held.rows.rows,
-            len(held.finished),
-        )
-        return held
+        self._beats.end(state, problem, self._departure.seconds_left(_DRAIN_SECONDS))

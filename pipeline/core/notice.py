@@ -48,6 +48,18 @@ class Notice:
         return seen_at + self.seconds - _margin(self.seconds)
 
 
+_GRAVITY = {"risk": 1, "reclaim": 2, "stop": 3}
+
+
+def graver(told: Notice | None, new: Notice | None) -> Notice | None:
+    """The new notice if it is graver than the one told before, else that one."""
+    return new if _gravity(new) > _gravity(told) else told
+
+
+def _gravity(notice: Notice | None) -> int:
+    return 0 if notice is None else _GRAVITY[notice.kind]
+
+
 def _margin(seconds: float) -> float:
     """The machine may go a little sooner than promised."""
     return min(3.0, seconds / 5)

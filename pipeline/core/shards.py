@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+STRETCH_ROWS = 65_536
+"""Rows of a shard that are admitted together: in any order inside a stretch, and stretches one
+after the other, at most two of them at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:

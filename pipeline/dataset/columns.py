@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.errors import InputInvalid, JobInvalid
 from pipeline.dataset.carriers import carrier_schema
@@ -90,7 +91,7 @@ def copied_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
             where=f"shards.order, {uri}",
             hint="list the columns to carry in input.columns, without it, or rename it",
         )
-    if job.input.where is not None and _looks_elsewhere(job.input.where):
+    if job.input.where is not None and looks_beyond_its_row(job.input.where):
         raise JobInvalid(
             "a condition with a subquery chooses other rows in other shards",
             where="input.where",
@@ -124,12 +125,7 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     if not where.strip():
         raise _unworkable("it is empty")
     with _sandbox() as database:
-        [[text]] = database.execute(
-            "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
-        ).fetchall()
-        tree = json.loads(text)
-        if tree["error"]:
-            raise _unworkable(tree.get("error_message", ""))
+        tree = _parsed(database, where)
         fickle = {
             name
             for (name,) in database.execute(
@@ -139,7 +135,7 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
         }
     named: set[str] = set()
     whole = False
-    for node in _nodes(tree["statements"]):
+    for node in _nodes(tree):
         if node.get("class") == "FUNCTION" and node["function_name"].lower() in fickle:
             raise _unworkable(f"{node['function_name']}() answers differently every time")
         if node.get("sample"):
@@ -152,12 +148,20 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if whole or name.lower() in named]
 
 
-def _looks_elsewhere(where: str) -> bool:
+def looks_beyond_its_row(where: str) -> bool:
+    """Whether a condition may depend on other rows of the shard than the one it is asked of."""
     with _sandbox() as database:
-        [[text]] = database.execute(
-            "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
-        ).fetchall()
-    return any(node.get("class") == "SUBQUERY" for node in _nodes(json.loads(text)))
+        return any(node.get("class") == "SUBQUERY" for node in _nodes(_parsed(database, where)))
+
+
+def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> object:
+    [[text]] = database.execute(
+        "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
+    ).fetchall()
+    tree = json.loads(text)
+    if tree["error"]:
+        raise _unworkable(tree.get("error_message", ""))
+    return tree["statements"]
 
 
 @contextmanager
@@ -190,16 +194,30 @@ def _unworkable(why: str) -> JobInvalid:
 
 def matching_rows(table: pa.Table, where: str) -> pa.Array:
     """Indices of the rows for which the SQL condition is true, ascending."""
-    numbered = table.append_column(_ROW, pa.array(range(len(table)), pa.int64()))
+    with condition(where) as matching:
+        return matching(table, 0)
+
+
+@contextmanager
+def condition(where: str) -> Iterator[Callable[[pa.Table, int], pa.Array]]:
+    """`matching_rows` for table after table; the second argument is the first row's number."""
     with _sandbox() as database:
-        try:
-            database.register("rows_of_shard", numbered)
-            found = database.sql(
-                f'SELECT "{_ROW}" FROM rows_of_shard WHERE (\n{where}\n) ORDER BY 1'  # noqa: S608
-            ).to_arrow_table()
-        except duckdb.Error as problem:
-            raise _unworkable(str(problem).splitlines()[0]) from problem
-    return found.column(0).combine_chunks()
+        yield lambda table, first: _matching(database, table, where, first)
+
+
+def _matching(
+    database: duckdb.DuckDBPyConnection, table: pa.Table, where: str, first: int
+) -> pa.Array:
+    # A condition may see this column too, so it numbers the shard's rows and not the table's.
+    numbers = pa.array(range(first, first + len(table)), pa.int64())
+    try:
+        database.register("rows_of_shard", table.append_column(_ROW, numbers))
+        found = database.sql(
+            f'SELECT "{_ROW}" FROM rows_of_shard WHERE (\n{where}\n) ORDER BY 1'  # noqa: S608
+        ).to_arrow_table()
+    except duckdb.Error as problem:
+        raise _unworkable(str(problem).splitlines()[0]) from problem
+    return pc.subtract(found.column(0).combine_chunks(), first)
 
 
 def _unambiguous(schema: pa.Schema, uri: str) -> None:

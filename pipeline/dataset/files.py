@@ -166,13 +166,19 @@ def open_parquet(
     uri: str,
     options: StoreOptions,
     filesystem: Callable[[str, StoreOptions], tuple[FileSystem, str]] = arrow_filesystem,
+    buffer_bytes: int = 0,
 ) -> pq.ParquetFile:
-    """Raises `InputInvalid` when it is no (whole) Parquet file, `StoreUnavailable` on bad luck."""
+    """What is asked of it is fetched ahead, or streamed if `buffer_bytes` are given, a column each.
+
+    Raises `InputInvalid` when it is no (whole) Parquet file, `StoreUnavailable` on bad luck.
+    """
 
     def attempt() -> pq.ParquetFile:
         fs, path = filesystem(uri, options)
         try:
-            return pq.ParquetFile(path, filesystem=fs, pre_buffer=True)
+            return pq.ParquetFile(
+                path, filesystem=fs, pre_buffer=not buffer_bytes, buffer_size=buffer_bytes
+            )
         except pa.ArrowInvalid as problem:
             raise InputInvalid(
                 "not a whole Parquet file",

@@ -42,6 +42,7 @@ class _Running:
     request: Request
     answer: tuple[int, ...]
     finish_reason: str
+    mark: str | None
     tokens: list[int] = field(default_factory=list)
 
 
@@ -86,14 +87,16 @@ class ScriptedEngine:
     def submit(self, request: Request) -> None:
         self._refuse_when_dead()
         length = len(request.prompt_token_ids)
-        if _says(request, REJECTED):
+        prompt = bytes(token % 256 for token in request.prompt_token_ids)
+        if REJECTED.encode() in prompt:
             raise RowRejected("the prompt asks to be refused")
         if length >= self._settings.max_model_len:
             raise RowRejected(
                 f"the prompt has {length} tokens, the window is {self._settings.max_model_len}"
             )
         answer, reason = _answer(request, self._settings)
-        self._running[request.id] = _Running(request, answer, reason, list(request.saved))
+        mark = next((mark for mark in (HANGING, DEADLY) if mark.encode() in prompt), None)
+        self._running[request.id] = _Running(request, answer, reason, mark, list(request.saved))
 
     def step(self) -> Sequence[Completion]:
         self._refuse_when_dead()
@@ -109,8 +112,8 @@ class ScriptedEngine:
                 done.append(_completion(running))
         return done
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: tuple(running.tokens) for name, running in self._running.items()}
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
+        return {name: running.tokens for name, running in self._running.items()}
 
     def abort(self, request_ids: Iterable[str]) -> None:
         for name in request_ids:
@@ -128,11 +131,11 @@ class ScriptedEngine:
             raise EngineDied("the engine died", why="it is dead already")
 
     def _die_if_told_to(self) -> None:
-        requests = [running.request for running in self._running.values()]
-        if any(_says(request, HANGING) for request in requests):
+        marks = {running.mark for running in self._running.values()}
+        if HANGING in marks:
             self._sleep(self._settings.hang_seconds)
             self._die(f"no token for {self._settings.hang_seconds:g} s")
-        if any(_says(request, DEADLY) for request in requests):
+        if DEADLY in marks:
             self._die("a prompt asked it to")
 
     def _die(self, words: str) -> None:
@@ -140,10 +143,6 @@ class ScriptedEngine:
             self._crash()
         self._dead = True
         raise EngineDied("the engine died", why=words)
-
-
-def _says(request: Request, mark: str) -> bool:
-    return mark.encode() in bytes(token % 256 for token in request.prompt_token_ids)
 
 
 def _answer(request: Request, settings: ScriptedSettings) -> tuple[tuple[int, ...], str]:

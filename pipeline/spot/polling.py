@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from pipeline.core.notice import Notice
-from pipeline.spot.several import graver
+from pipeline.core.notice import Notice, graver
 
 log = logging.getLogger("spotmill.spot")
 

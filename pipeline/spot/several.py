@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.core.notice import Notice
+from pipeline.core.notice import Notice, graver
 from pipeline.core.ports import InterruptionNotice
-
-_GRAVITY = {"risk": 1, "reclaim": 2, "stop": 3}
-
-
-def graver(told: Notice | None, new: Notice | None) -> Notice | None:
-    """The new notice if it is graver than the one told before, else that one."""
-    return new if _gravity(new) > _gravity(told) else told
-
-
-def _gravity(notice: Notice | None) -> int:
-    return 0 if notice is None else _GRAVITY[notice.kind]
 
 
 class SeveralNotices:

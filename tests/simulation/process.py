@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
-from pipeline.core.notice import Notice
+from pipeline.core.notice import Notice, graver
 from tests.simulation.scheduler import Scheduler, Strand
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _EPOCH = datetime(2026, 11, 20, tzinfo=UTC)
-_GRAVITY = {"risk": 0, "reclaim": 1, "stop": 2}
 
 
 @dataclass(slots=True, eq=False)
@@ -86,10 +85,8 @@ class Process:
 
     def tell(self, notice: Notice) -> bool:
         """Whether it is heard: a notice stays until a graver one comes."""
-        heard = self._notice is None or _GRAVITY[notice.kind] > _GRAVITY[self._notice.kind]
-        if heard:
-            self._notice = notice
-        return heard
+        before, self._notice = self._notice, graver(self._notice, notice)
+        return self._notice is not before
 
 
 class SimEvent:

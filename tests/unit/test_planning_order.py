@@ -70,7 +70,9 @@ class Ordered:
         for shard in self.plan.shards:
             rows = source.open(shard)
             finished = [FinishedRow(row, "a", "stop") for row in range(rows.rows)]
-            cells += pq.read_table(io.BytesIO(rows.encode_part(finished, b"{}")))[name].to_pylist()
+            with rows.part(finished, b"{}") as part:
+                body = part if isinstance(part, bytes) else part.read_bytes()
+            cells += pq.read_table(io.BytesIO(body))[name].to_pylist()
         return cells
 
     def prompts(self) -> list[str]:

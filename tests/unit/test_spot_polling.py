@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.core.notice import Notice
+from pipeline.core.notice import Notice, graver
 from pipeline.spot.polling import PolledNotice
 from pipeline.spot.promise import Promise
-from pipeline.spot.several import SeveralNotices, graver
+from pipeline.spot.several import SeveralNotices
 from tests.doubles.server import until_told
 
 RISK = Notice("risk", "maybe")

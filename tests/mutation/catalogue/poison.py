@@ -48,8 +48,8 @@ MUTANTS = (
     Mutant(
         "engine-never-isolated",
         "a row takes its worker along, again and again, and is never seen to",
-        "pipeline/worker.py",
-        "                self._distrusts_engine |= result.progress.ended_silently\n",
-        "                self._distrusts_engine = False\n",
+        "pipeline/desk.py",
+        "        self.distrusts_engine |= opened.progress.ended_silently\n",
+        "        self.distrusts_engine = False\n",
     ),
 )
