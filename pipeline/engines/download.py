@@ -49,7 +49,7 @@ def download(
     """Bring `files` below `folder`; those that are whole there are not read again. Returns the
     bytes that were read. Raises what `read` raises, at the latest when a store's patience ends.
 
-    A file has its own name only once all of it is on the disk, a crash of the machine included.
+    A file has its own name only once all of it was written.
     """
     missing = [file for file in files if not _is_whole(folder / file.name, file.size)]
     progress = _Progress(sum(file.size for file in missing))
@@ -112,8 +112,6 @@ class _Target:
             self._missing -= len(body)
             whole = self._missing == 0
         if whole:
-            with self._unfinished.open("rb") as file:
-                os.fsync(file.fileno())
             self._unfinished.rename(self._path)
 
 

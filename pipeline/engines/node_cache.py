@@ -46,6 +46,14 @@ def limit_bytes() -> int | None:
     return round(gigabytes * 1e9)
 
 
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        # Where nobody tells, every folder counts.
+        return "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A whole folder. It is not removed while its `lock` lives."""
@@ -58,14 +66,25 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class NodeCache:
     """Folders below `home`. What was used longest ago goes when they take more than `limit` bytes
-    together, or when the disk is full; never what a living process has."""
+    together, or when the disk is full; never what a living process has.
+
+    Files are not waited for to be on the disk, which takes longer than to fetch them: what was made
+    before the machine's last `boot` may be holes, and is made again.
+    """
 
     home: Path
     limit: int | None = None
     free_bytes: Callable[[Path], int] = field(default=lambda home: shutil.disk_usage(home).free)
+    boot: str = field(default_factory=_boot)
 
     def has(self, content: str) -> bool:
-        return (self.home / content).is_dir()
+        if not (self.home / content).is_dir():
+            return False
+        lock = NodeLock(self.home / f"{content}.lock")
+        try:
+            return lock.note == self.boot
+        finally:
+            lock.release()
 
     def place(self, content: str, size: int, make: Callable[[Path], None]) -> Place:
         """The folder of this content, which `make` fills unless it is here already.
@@ -81,11 +100,15 @@ class NodeCache:
         try:
             while True:
                 lock.share()
-                if path.is_dir():
+                if path.is_dir() and lock.note == self.boot:
                     os.utime(path)
                     return Place(path, not made, lock)
                 # Between the two locks, another may take it: whoever has it looks again.
                 lock.own()
+                if lock.note != self.boot:
+                    for before_boot in (path, _unfinished(path)):
+                        shutil.rmtree(before_boot, ignore_errors=True)
+                    lock.note = self.boot
                 if not path.is_dir():
                     self._make(path, size, make)
                     made = True
@@ -94,7 +117,7 @@ class NodeCache:
             raise
 
     def _make(self, path: Path, size: int, make: Callable[[Path], None]) -> None:
-        unfinished = path.with_name(path.name + _UNFINISHED)
+        unfinished = _unfinished(path)
         unfinished.mkdir(exist_ok=True)
         self._make_room(unfinished, size - _size(unfinished))
         make(unfinished)
@@ -149,6 +172,18 @@ class NodeLock:
         self._path = path
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
+    @property
+    def note(self) -> str:
+        """What was last noted here, by whoever had it alone."""
+        assert self._file is not None  # noqa: S101 - released, it is no lock any more
+        return os.pread(self._file, 100, 0).decode(errors="replace")
+
+    @note.setter
+    def note(self, text: str) -> None:
+        assert self._file is not None  # noqa: S101 - as above
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, text.encode(), 0)
+
     def share(self) -> None:
         """Wait until nobody has it alone. Others may share it, too."""
         self._wait(fcntl.LOCK_SH)
@@ -192,6 +227,10 @@ class NodeLock:
                 hint="set XDG_CACHE_HOME to a folder on a disk of this machine",
             ) from problem
         return True
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + _UNFINISHED)
 
 
 def _size(folder: Path) -> int:

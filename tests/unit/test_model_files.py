@@ -198,6 +198,20 @@ def test_weights_can_stay_where_they_are(cache: Path) -> None:
     assert files.has("s3://lake/m/")
 
 
+def test_what_was_fetched_before_the_machine_crashed_is_not_believed(cache: Path) -> None:
+    lake = Lake(m={"v": "1", "w": "2"})
+    first = fetched(lake, cache)
+    # As a crash does.
+    first.places[0].lock.release()
+    place = Path(first.spec.id)
+    (place / "w").write_text("\0")
+    rebooted = ModelFiles(StoreOptions(), NodeCache(cache, boot="another"), lake.open)
+    assert not rebooted.has("s3://lake/m/")
+    again = rebooted.fetch(ModelSpec(id="s3://lake/m/"))
+    assert (again.source, (place / "w").read_text()) == ("bucket", "2")
+    assert rebooted.fetch(ModelSpec(id="s3://lake/m/")).source == "node"
+
+
 # What is kept.
 
 
