@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.errors import EngineFailed, JobInvalid
+from pipeline.engines.download import GivenUp
 
 log = logging.getLogger("spotmill.engine")
 
@@ -86,12 +87,18 @@ class NodeCache:
         finally:
             lock.release()
 
-    def place(self, content: str, size: int, make: Callable[[Path], None]) -> Place:
+    def place(
+        self,
+        content: str,
+        size: int,
+        make: Callable[[Path], None],
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> Place:
         """The folder of this content, which `make` fills unless it is here already.
 
         Of all processes of this machine one makes it, the others wait. `make` may find what an
-        earlier call of it, that was cut off, had left. Raises what `make` raises, and
-        `EngineFailed` when the disk has no room for `size` bytes.
+        earlier call of it, that was cut off, had left. Raises what `make` raises, `GivenUp` where
+        it waits in vain, and `EngineFailed` when the disk has no room for `size` bytes.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         path = self.home / content
@@ -99,12 +106,12 @@ class NodeCache:
         made = False
         try:
             while True:
-                lock.share()
+                lock.share(given_up)
                 if path.is_dir() and lock.note == self.boot:
                     os.utime(path)
                     return Place(path, not made, lock)
                 # Between the two locks, another may take it: whoever has it looks again.
-                lock.own()
+                lock.own(given_up)
                 if lock.note != self.boot:
                     for before_boot in (path, _unfinished(path)):
                         shutil.rmtree(before_boot, ignore_errors=True)
@@ -184,13 +191,13 @@ class NodeLock:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text.encode(), 0)
 
-    def share(self) -> None:
+    def share(self, given_up: Callable[[], bool]) -> None:
         """Wait until nobody has it alone. Others may share it, too."""
-        self._wait(fcntl.LOCK_SH)
+        self._wait(fcntl.LOCK_SH, given_up)
 
-    def own(self) -> None:
+    def own(self, given_up: Callable[[], bool]) -> None:
         """Wait until nobody else has it."""
-        self._wait(fcntl.LOCK_EX)
+        self._wait(fcntl.LOCK_EX, given_up)
 
     def own_at_once(self) -> bool:
         if self._taken(fcntl.LOCK_EX):
@@ -203,9 +210,11 @@ class NodeLock:
             os.close(self._file)
             self._file = None
 
-    def _wait(self, kind: int) -> None:
+    def _wait(self, kind: int, given_up: Callable[[], bool]) -> None:
         before = told = time.monotonic()
         while not self._taken(kind):
+            if given_up():
+                raise GivenUp
             now = time.monotonic()
             if now - told >= _TELL_SECONDS:
                 told = now
