@@ -14,7 +14,8 @@ from pipeline.core.money import Buckets
 from pipeline.core.run_manifest import Charge, SessionBill, charges_of, proved, run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
-from pipeline.ledger import MISSHAPEN, Ledger, in_words
+from pipeline.documents import MISSHAPEN, in_words
+from pipeline.ledger import Ledger
 
 Json = Mapping[str, Any]
 

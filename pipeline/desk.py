@@ -97,14 +97,22 @@ class Desk:
 
     def _hold(self, opened: Opened, feed: Feed) -> None:
         held = HeldShard(
-            opened.shard, opened.lease, opened.rows, opened.progress, self._clock.now()
+            opened.shard,
+            opened.lease,
+            opened.rows,
+            opened.progress,
+            self._clock.now(),
+            opened.lent,
+            opened.portion,
+            opened.take,
         )
-        feed.held[opened.shard.id] = held
+        feed.held[held.name] = held
         log.info(
-            "claimed shard %05d, epoch %d: %d rows, %d of them done before",
+            "claimed %sshard %05d, epoch %d: %d rows, %d of them done before",
+            f"portion {opened.portion.portion} of " if opened.portion else "",
             opened.shard.id,
             opened.lease.epoch,
-            held.rows.rows,
+            held.row_count,
             len(held.finished),
         )
         # Condemned by what a predecessor saw, they need no engine.

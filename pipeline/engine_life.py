@@ -56,6 +56,12 @@ class EngineLife:
         feed.leave_engine()
         self.replace(feed)
 
+    def go_plain(self, feed: Feed, load_plain: Callable[[bool], Engine]) -> None:
+        """Go on in an engine that `load_plain` loads, now and whenever another is needed."""
+        self._load_engine = load_plain
+        feed.leave_engine()
+        self.replace(feed)
+
     def bury(self, feed: Feed, death: EngineDied) -> None:
         """Take back and suspect what the dead engine had. Raises when that happens too often."""
         self._deaths = 1 if feed.rows != self._rows_at_death else self._deaths + 1

@@ -8,6 +8,7 @@ from pipeline.core.errors import RowRejected
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
+from pipeline.core.portion import AttemptName, rows_to_spare
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import ShardAccount
@@ -23,14 +24,20 @@ class Feed:
     """The shards in hand and the engine that answers them. One thread calls it."""
 
     def __init__(self, engine: Engine, errands: Errands, clock: Clock, sheet: Timesheet) -> None:
-        self.held: dict[int, HeldShard] = {}
+        self.held: dict[AttemptName, HeldShard] = {}
         self.dropped: dict[int, ShardAccount] = {}
+        self.portions: dict[AttemptName, ShardAccount] = {}
         self.rows = 0
         self._engine = engine
         self._errands = errands
         self._clock = clock
         self._sheet = sheet
         self._in_trial = False
+
+    @property
+    def engine(self) -> Engine:
+        """The one that answers now."""
+        return self._engine
 
     @property
     def hungry(self) -> bool:
@@ -42,6 +49,11 @@ class Feed:
         meanwhile = _LEAD_SECONDS * self.rows / seconds if seconds else 0.0
         left = sum(shard.to_submit for shard in self.held.values())
         return left < self._engine.window + meanwhile
+
+    @property
+    def window(self) -> int:
+        """Rows that the engine takes at once."""
+        return self._engine.window
 
     @property
     def running(self) -> int:
@@ -77,8 +89,8 @@ class Feed:
         completions = self._engine.step()
         self._sheet.pass_to(self._clock.now(), "useful")
         for completion in completions:
-            shard_id, _, row = (int(part) for part in completion.request_id.split("-"))
-            self.rows += self.held[shard_id].completed(row, completion)
+            *name, row = map(int, completion.request_id.split("-"))
+            self.rows += self.held[AttemptName(*name)].completed(row, completion)
 
     def lose_engine(self, words: str) -> None:
         """The engine died, saying `words`: what ran in it is taken back, and suspected."""
@@ -96,8 +108,16 @@ class Feed:
         self._engine = engine
         self._sheet.engine_replaced()
 
-    def settle(self) -> tuple[dict[int, int], Mapping[str, Sequence[int]]]:
-        """Share the time since the last settling out; tokens decoded by shard, and in flight."""
+    def accounts(self, decoded: Mapping[AttemptName, int]) -> dict[AttemptName, ShardAccount]:
+        """What is known now of all that is held, by what was decoded for it."""
+        window = self._engine.window
+        return {
+            name: shard.account(decoded[name], rows_to_spare(shard.unbegun, window))
+            for name, shard in self.held.items()
+        }
+
+    def settle(self) -> tuple[dict[AttemptName, int], Mapping[str, Sequence[int]]]:
+        """Share the time since the last settling out; tokens decoded by attempt, and in flight."""
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
 
@@ -106,13 +126,29 @@ class Feed:
 
         Two errands may find that out, one after the other: the second has nothing left to do.
         """
-        if self.held.get(shard.shard.id) is not shard:
+        if self.held.get(shard.name) is not shard:
+            return
+        if shard.portion is not None and shard.complete:
+            # Its last save may have counted, though the answer is not here. If it did not, the
+            # seconds are in no shard's bill, and the run's calls them wasted.
+            self.hand_over(shard)
             return
         decoded, _ = self.settle()
-        self.dropped[shard.shard.id] = shard.account(decoded[shard.shard.id])
+        account = shard.account(decoded[shard.name])
+        if shard.portion is None:
+            self.dropped[shard.shard.id] = account
+        else:
+            self.portions[shard.name] = account
         self._sheet.write_off(shard.buckets.useful)
         self._abort(shard)
-        del self.held[shard.shard.id]
+        del self.held[shard.name]
+
+    def hand_over(self, portion: HeldShard) -> None:
+        """Forget a portion that is finished and saved; whoever publishes it is charged with it."""
+        if self.held.get(portion.name) is portion:
+            decoded, _ = self.settle()
+            self.portions[portion.name] = portion.account(decoded[portion.name])
+            del self.held[portion.name]
 
     def let_go(self, shard: HeldShard, tokens: Mapping[str, Sequence[int]]) -> None:
         """Generate no more for a shard; what was decoded for it, by the newest `tokens` in flight,

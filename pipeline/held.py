@@ -14,6 +14,7 @@ from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.order import Arrangement, Asked, arrange, text_of
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
+from pipeline.core.portion import AttemptName, Portion
 from pipeline.core.ports import ShardInput
 from pipeline.core.rows import (
     Completion,
@@ -25,6 +26,7 @@ from pipeline.core.rows import (
 )
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import STRETCH_ROWS, Shard
+from pipeline.lent import Lent
 
 # vLLM's other reasons ("abort", "error") are its own failures, not ends of an answer.
 _ANSWERED = frozenset({"stop", "length", "repetition"})
@@ -35,7 +37,7 @@ Line: TypeAlias = deque[tuple[int, Prepared]]
 """Rows that wait for the engine."""
 
 # Who leads those that ask the same (decision 013). Only from the third on, rows are to be admitted.
-_DONE, _SUSPECT, _BEGUN, _NEW = range(4)
+_DONE, _SPOKEN_FOR, _BEGUN, _NEW = range(4)
 
 
 def prepare(
@@ -60,18 +62,21 @@ def prepare(
 
 @dataclass(slots=True)
 class HeldShard:
-    """State only; the worker moves it, in one thread."""
+    """State only; the worker moves it, in one thread. With a `portion`, of that alone."""
 
     shard: Shard
     lease: Lease
     rows: ShardInput
     before: Progress
     saved_at: float
+    lent: Lent = field(default_factory=Lent)
+    portion: Portion | None = None
+    take: int = 0
     finished: FinishedRows = field(init=False)
     so_far: dict[int, tuple[int, ...]] = field(init=False)
     strikes: list[Strike] = field(init=False)
     suspects: set[int] = field(init=False)
-    ever_suspected: frozenset[int] = field(init=False)
+    spoken_for: frozenset[int] = field(init=False)
     unarranged: deque[range] = field(init=False)
     unprepared: deque[int] = field(default_factory=deque)
     waiting: dict[int, list[int]] = field(default_factory=dict)
@@ -85,6 +90,7 @@ class HeldShard:
     decoded_before: int = 0
     tokens: TokenCounts = TokenCounts()
     buckets: Buckets = Buckets()
+    struck: int = field(init=False)
     seq: int = 0
     saving: Checkpoint | None = None
     arranging: int = 0
@@ -98,16 +104,39 @@ class HeldShard:
         self.finished = self.before.finished
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
-        self.suspects = self._unfinished(suspected(self.strikes))
-        self.ever_suspected = frozenset(self.suspects)
-        rows = range(self.rows.rows)
+        # Rows of a portion come in the order of its owner's line.
+        rows = range(self.rows.rows if self.portion is None else 0)
         self.unarranged = deque(
             rows[first : first + STRETCH_ROWS] for first in range(0, len(rows), STRETCH_ROWS)
         )
+        away = self.lent.rows
+        suspects = self._unfinished(suspected(self.strikes))
+        self.spoken_for = frozenset(suspects | away)
+        self.suspects = suspects - away
+        self.struck = len(self.strikes)
+        given = () if self.portion is None else self.portion.rows
+        begun = self.spoken_for | condemned(self.strikes)
+        self.unprepared.extend(
+            row for row in given if row not in self.finished and row not in begun
+        )
+
+    @property
+    def name(self) -> AttemptName:
+        portion = 0 if self.portion is None else self.portion.portion
+        return AttemptName(self.shard.id, self.lease.epoch, portion, self.take)
+
+    @property
+    def row_count(self) -> int:
+        return self.rows.rows if self.portion is None else len(self.portion.rows)
 
     @property
     def complete(self) -> bool:
-        return len(self.finished) == self.rows.rows
+        return len(self.finished) == self.row_count
+
+    @property
+    def unbegun(self) -> int:
+        """Rows that are not on their way to the engine yet, most of which could be withdrawn."""
+        return len(self.unprepared) if self.portion is None else 0
 
     @property
     def begun(self) -> bool:
@@ -126,7 +155,8 @@ class HeldShard:
         )
 
     def request_id(self, row: int) -> str:
-        return f"{self.shard.id}-{self.lease.epoch}-{row}"
+        name = self.name if self.portion is not None else self.name[:2]
+        return "-".join(map(str, (*name, row)))
 
     def arrange(self, stretch: range) -> Arrangement:
         """In which order to admit these rows. Read-only on this object, so it may run in another
@@ -149,8 +179,8 @@ class HeldShard:
             answered = self.finished[row].error is None
             worth_copying = answered or row in condemned(self.strikes)
             return _DONE if worth_copying else None
-        if row in self.ever_suspected:
-            return _SUSPECT
+        if row in self.spoken_for:
+            return _SPOKEN_FOR
         return _BEGUN if row in self.so_far else _NEW
 
     def take_arrangement(self, arranged: Arrangement) -> int:
@@ -247,15 +277,52 @@ class HeldShard:
     def strike(self, rows: list[int], beside: int, words: str) -> None:
         """The engine died with these rows in it, and `beside` rows of other shards."""
         if rows:
-            nth = len(self.strikes)
-            strike = Strike(self.lease.epoch, nth, tuple(rows), beside, words)
+            strike = Strike(self.lease.epoch, self.struck, tuple(rows), beside, words)
+            self.struck += 1
             self.strikes.append(strike)
             self.unsaved_strikes.append(strike)
             self.suspects |= set(rows)
 
+    def withdraw(self, count: int) -> list[int]:
+        """Take up to `count` rows that nobody has begun out of the line, from its end; in order."""
+        begun = self.so_far.keys() | {row for strike in self.strikes for row in strike.rows}
+        rows: list[int] = []
+        kept: list[int] = []
+        while self.unprepared and len(rows) < count:
+            row = self.unprepared.pop()
+            (kept if row in begun else rows).append(row)
+        self.unprepared.extend(reversed(kept))
+        return rows[::-1]
+
+    def collect(self, row: FinishedRow) -> int:
+        """A row that was withdrawn comes back finished: saved, counted and paid for elsewhere. How
+        many rows that waited for its answer are finished by it."""
+        self.finished[row.row] = row
+        return self._answer_waiting(row)
+
+    def take_home(self, left: Collection[int], progress: Progress) -> int:
+        """Nobody else works on a portion any more, of which these rows are left: they are done
+        here, with the tokens and the strikes they come with; how many are condemned by these."""
+        self.strikes += [strike for strike in progress.strikes if strike not in self.strikes]
+        guilty = condemned(self.strikes).intersection(left)
+        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
+        done = sum(map(self.done, verdicts))
+        home = set(left) - guilty
+        self.so_far.update(
+            {row: progress.in_flight[row] for row in home & progress.in_flight.keys()}
+        )
+        self.put_in_line(home)
+        return done
+
+    @property
+    def earlier_attempts(self) -> list[Attempt]:
+        """All but this one: of earlier epochs, and of those who helped."""
+        known = {attempt.order: attempt for attempt in (*self.before.attempts, *self.lent.helpers)}
+        return [known[order] for order in sorted(known)]
+
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
-        guilty = self._unfinished(condemned(self.strikes))
+        guilty = self._unfinished(condemned(self.strikes)) - self.lent.rows
         verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
         done = sum(map(self.done, verdicts))
         cleared = self.suspects - guilty
@@ -284,8 +351,8 @@ class HeldShard:
         )
         return self.decoded_before + sum(running)
 
-    def account(self, decoded: int) -> ShardAccount:
-        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful)
+    def account(self, decoded: int, spare: int = 0) -> ShardAccount:
+        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful, spare)
 
     def attempt(
         self, decoded: int, node: Node, price: NodePrice, ended_at: str, end: AttemptEnd
@@ -301,4 +368,6 @@ class HeldShard:
             buckets=self.buckets,
             rows=self.rows_done,
             tokens=self.tokens + TokenCounts(output=decoded),
+            portion=self.name.portion,
+            take=self.take,
         )

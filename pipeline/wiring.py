@@ -21,6 +21,7 @@ from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
 from pipeline.core.shards import FileVersion
+from pipeline.dataset.allocation import give_memory_back
 from pipeline.dataset.files import check_unchanged, check_versions, current_version
 from pipeline.dataset.ordered_copy import plan_in_order
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
@@ -32,13 +33,16 @@ from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
+from pipeline.job_speculative import SpeculativeSpec
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.speculating import Speculation, speculation_of
 from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
+from pipeline.steering import Watching
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
@@ -158,7 +162,10 @@ def local_pool(here: JobAtHand, workers: int) -> LocalPool:
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     document = require_job(here)
-    provenance = _provenance(here, document, engine_version="unknown")
+    asked = here.job.model.speculative
+    told = Speculation(asked, asked).to_json()
+    # Of a run without a shard; any other one says what its shards say.
+    provenance = _provenance(here, document, "unknown", told)
     return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
 
 
@@ -197,9 +204,13 @@ def run_worker(
 
     Raises as `Worker.run` does.
     """
+    give_memory_back()
     document = require_job(here)
     job = job_of_run(here, document)
     check_engine(job)
+    speculation = speculation_of(here, job)
+    model = job.model.model_copy(update={"speculative": speculation.used})
+    job = job.model_copy(update={"model": model})
     plan = planned(here)
     clock = SystemClock()
     node = node_from_environment()
@@ -220,7 +231,7 @@ def run_worker(
     with _background() as executor:
         report = Worker(
             settings,
-            lambda engine: _provenance(here, document, engine.version),
+            lambda engine: _provenance(here, document, engine.version, speculation.to_json()),
             here.ledger,
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
@@ -232,6 +243,7 @@ def run_worker(
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
+            watching=_watching(speculation, here, job),
         ).run()
     return {
         "run_id": here.run_id,
@@ -240,6 +252,17 @@ def run_worker(
         "rows": report.rows,
         "decoded_tokens": report.decoded,
     }
+
+
+def _watching(speculation: Speculation, here: JobAtHand, job: JobSpec) -> Watching | None:
+    if not speculation.watched:
+        return None
+    plain = job.model.model_copy(update={"speculative": SpeculativeSpec(method="none")})
+    return Watching(
+        cold=speculation.cold,
+        expected=speculation.expected,
+        load_plain=engine_loader(job.model_copy(update={"model": plain}), here.options),
+    )
 
 
 @contextmanager
@@ -252,7 +275,12 @@ def _background() -> Iterator[ThreadPoolExecutor]:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) -> Provenance:
+def _provenance(
+    here: JobAtHand,
+    document: dict[str, Any],
+    engine_version: str,
+    speculative: dict[str, Any],
+) -> Provenance:
     job = job_of_run(here, document)
     name, _, number = engine_version.partition(" ")
     return Provenance(
@@ -262,7 +290,7 @@ def _provenance(here: JobAtHand, document: dict[str, Any], engine_version: str) 
             "id": job.model.id,
             "revision": job.model.revision,
             "quantization": job.model.quantization,
-            "speculative": job.model.speculative.model_dump(exclude_none=True),
+            "speculative": speculative,
             "engine": name,
             "engine_version": number,
         },

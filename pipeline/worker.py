@@ -21,7 +21,9 @@ from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
+from pipeline.portion_offers import PortionOffers
 from pipeline.saver import Saver
+from pipeline.steering import Steering, Watching
 from pipeline.timesheet import Timesheet
 from pipeline.worker_settings import WorkerSettings
 
@@ -49,7 +51,7 @@ class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
     `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
-    the latest one came about, if that is known.
+    the latest one came about, if that is known. `watching` is how speculation is watched, if it is.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Worker:
         errands: Errands,
         boot_seconds: float = 0.0,
         engine_start: Callable[[], EngineStart | None] = lambda: None,
+        watching: Watching | None = None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -76,7 +79,9 @@ class Worker:
         self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
+        self._steering = Steering(self._sheet, watching)
         self._saver: Saver | None = None
+        self._offers: PortionOffers | None = None
         self._saved_again = False
 
     def run(self) -> WorkerReport:
@@ -117,10 +122,14 @@ class Worker:
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
+        provenance = self._provenance_of(engine)
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
+        self._offers = PortionOffers(
+            self._settings, self._ledger, feed, self._errands, self._clock, self._patience
+        )
         saver = self._saver = Saver(
             self._settings,
-            self._provenance_of(engine),
+            lambda: self._steering.told(provenance),
             self._ledger,
             feed,
             self._errands,
@@ -139,6 +148,9 @@ class Worker:
                 if self._desk.distrusts_engine:
                     self._desk.distrusts_engine = False
                     self._engine.isolate(feed)
+                elif self._steering.wants_plain:
+                    self._save_before_loading(saver)
+                    self._engine.go_plain(feed, self._steering.plain_loader())
                 elif self._generate(feed, saver):
                     return
             except EngineDied as death:
@@ -159,16 +171,19 @@ class Worker:
             self._errands.collect()
 
     def _generate(self, feed: Feed, saver: Saver) -> bool:
-        """True when nothing is left to claim or to do; False when the engine is to be isolated."""
-        while not self._desk.distrusts_engine:
+        """True when nothing is left to claim or to do; False when another engine is to go on."""
+        while not (self._desk.distrusts_engine or self._steering.wants_plain):
             self._heed_notice(feed, saver)
             self._errands.collect()
             self._beats.beat_when_due()
             if not self._leaving:
                 self._desk.claim_when_hungry(feed)
+            if self._offers is not None:
+                self._offers.look_after()
             feed.top_up()
             if feed.running and not saver.full:
                 feed.step()
+                self._steering.look(feed)
             elif self._desk.nothing_left and not feed.held and not self._errands:
                 return True
             else:

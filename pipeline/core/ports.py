@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.fleet import WorkerEnd
@@ -111,6 +111,25 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back what it holds, dead or alive. Never raises; another may be loaded then."""
+        ...
+
+
+@runtime_checkable
+class Speculating(Protocol):
+    """An engine that can be told to make fewer drafts while it runs. Not every `Engine` is one."""
+
+    @property
+    def draft_depth(self) -> int:
+        """Drafts a row that it was loaded for; 0 when it makes none, or always as many."""
+        ...
+
+    def speculate(self, depth: int) -> None:
+        """At most `depth` drafts a row from the next step on; at 0 none, and the engine is as fast
+        as without. Answers stay what they are. Raises `EngineDied`."""
+        ...
+
+    def forget_prefixes(self) -> None:
+        """Empty the prefix cache. Only with nothing in flight."""
         ...
 
 

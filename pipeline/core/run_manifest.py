@@ -26,6 +26,7 @@ from pipeline.core.money import (
     dollars,
     sum_of,
 )
+from pipeline.core.portion import AttemptName
 from pipeline.core.shards import Shard
 
 ENDED = frozenset({"ended", "failed"})
@@ -36,8 +37,8 @@ ENDED = frozenset({"ended", "failed"})
 class SessionBill:
     """One worker session, as the beat of this number left it.
 
-    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by shard and
-    epoch, where it did not publish the shard itself. `start` says how its engine came about.
+    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
+    where it did not publish the shard itself. `start` says how its engine came about.
     """
 
     worker_id: str
@@ -48,7 +49,7 @@ class SessionBill:
     decoded: int = 0
     beat: int = 0
     unshared: int = 0
-    attempts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    attempts: Mapping[AttemptName, int] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
 
     @property
@@ -157,7 +158,7 @@ class Charge:
 
     usd: Decimal = Decimal(0)
     buckets: Buckets = Buckets()
-    decoded: dict[tuple[int, int], int] = field(default_factory=dict)
+    decoded: dict[AttemptName, int] = field(default_factory=dict)
 
 
 def charges_of(manifests: Iterable[Mapping[str, Any]]) -> defaultdict[str, Charge]:
@@ -168,8 +169,15 @@ def charges_of(manifests: Iterable[Mapping[str, Any]]) -> defaultdict[str, Charg
             charge = charges[attempt["worker_id"]]
             charge.usd += attempt_cost(attempt) or Decimal(0)
             charge.buckets += Buckets.from_seconds(attempt["seconds"])
-            charge.decoded[manifest["shard_id"], attempt["epoch"]] = _decoded(attempt)
+            charge.decoded[_name(manifest["shard_id"], attempt)] = _decoded(attempt)
     return charges
+
+
+def _name(shard_id: int, manifest_attempt: Mapping[str, Any]) -> AttemptName:
+    portion = manifest_attempt.get("portion", {})
+    return AttemptName(
+        shard_id, manifest_attempt["epoch"], portion.get("number", 0), portion.get("take", 0)
+    )
 
 
 def _decoded(manifest_attempt: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.portion import AttemptName
 from pipeline.core.run_manifest import ENDED, SessionBill
 
 State = Literal["load", "work", "drain", "ended", "failed"]
@@ -14,11 +15,12 @@ State = Literal["load", "work", "drain", "ended", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class ShardAccount:
-    """What this session did for one shard under one epoch, so far."""
+    """What this session did for one shard under one epoch, so far; `spare` rows it would share."""
 
     epoch: int
     decoded: int = 0
     useful_micros: int = 0
+    spare: int = 0
 
 
 Weights = Literal["local", "node", "bucket", "streamed"]
@@ -40,7 +42,8 @@ class EngineStart:
 @dataclass(frozen=True, slots=True)
 class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
-    worker's; `unshared` tokens were decoded for none. `error` says why a session failed."""
+    worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
+    `unshared` tokens were decoded for none. `error` says why a session failed."""
 
     worker_id: str
     beat: int
@@ -52,6 +55,8 @@ class Session:
     buckets: Buckets = Buckets()
     shards: Mapping[int, ShardAccount] = field(default_factory=dict)
     dropped: Mapping[int, ShardAccount] = field(default_factory=dict)
+    portions: Mapping[AttemptName, ShardAccount] = field(default_factory=dict)
+    helping: int = 0
     rows: int = 0
     decoded: int = 0
     unshared: int = 0
@@ -67,11 +72,15 @@ class Session:
     def only_loaded(self) -> bool:
         """Whether it never said that it had an engine to give rows to."""
         began = self.buckets.useful or self.rows or self.decoded or self.shards or self.dropped
+        began = began or bool(self.portions)
         return self.state not in ("work", "drain") and not began
 
-    def account(self, shard_id: int) -> ShardAccount | None:
-        """What it says of a shard that it did not publish."""
-        return self.shards.get(shard_id) or self.dropped.get(shard_id)
+    def account(self, name: AttemptName) -> ShardAccount | None:
+        """What it says of an attempt that did not publish."""
+        if name.portion:
+            return self.portions.get(name)
+        found = self.shards.get(name.shard_id) or self.dropped.get(name.shard_id)
+        return found if found is not None and found.epoch == name.epoch else None
 
     @property
     def bill(self) -> SessionBill:
@@ -85,10 +94,11 @@ class Session:
             self.beat,
             self.unshared,
             {
-                (shard_id, account.epoch): account.decoded
+                AttemptName(shard_id, account.epoch): account.decoded
                 for accounts in (self.shards, self.dropped)
                 for shard_id, account in accounts.items()
-            },
+            }
+            | {name: account.decoded for name, account in self.portions.items()},
             None if self.start is None else asdict(self.start),
         )
 
@@ -106,6 +116,10 @@ class Session:
             "seconds": self.buckets.seconds(),
             "shards": _accounts_to_json(self.shards),
             "dropped": _accounts_to_json(self.dropped),
+            "portions": {
+                "-".join(map(str, name)): asdict(account) for name, account in self.portions.items()
+            },
+            "helping": self.helping,
             "rows": self.rows,
             "decoded": self.decoded,
             "unshared": self.unshared,
@@ -131,6 +145,12 @@ class Session:
             buckets=Buckets.from_seconds(document["seconds"]),
             shards=_accounts_of(document["shards"]),
             dropped=_accounts_of(document["dropped"]),
+            # Sessions of a run that began before there were portions have none.
+            portions={
+                AttemptName(*map(int, name.split("-"))): ShardAccount(**account)
+                for name, account in document.get("portions", {}).items()
+            },
+            helping=document.get("helping", 0),
             rows=document["rows"],
             decoded=document["decoded"],
             unshared=document["unshared"],

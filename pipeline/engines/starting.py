@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.draft_switch import DRAFT_SWITCH
 from pipeline.job import ModelSpec
 
 _QUIET = {
@@ -47,5 +48,9 @@ def arguments(model: ModelSpec) -> dict[str, Any]:
     if model.quantization not in ("auto", "none"):
         chosen["quantization"] = model.quantization
     if model.speculative.method != "none":
-        chosen["speculative_config"] = model.speculative.model_dump(exclude_none=True)
+        # As JSON, since vLLM wants lists; who is to be compared by `spotmill tune` is not for it.
+        chosen["speculative_config"] = model.speculative.model_dump(
+            mode="json", exclude_none=True, exclude={"candidates"}
+        )
+        chosen["worker_extension_cls"] = DRAFT_SWITCH
     return chosen | model.engine

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected
 from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request, Sampling
 from pipeline.engines.continuation import positions, sampling_arguments
+from pipeline.engines.draft_switch import SWITCH
 from pipeline.engines.guardian import Guardian
 from pipeline.engines.last_words import hint_for, root_cause, words_of
 from pipeline.engines.limits import Device
@@ -229,6 +230,29 @@ class VllmEngine:
             draft_proposed=value(_PROPOSED) - self._before.draft_proposed,
             draft_accepted=value(_ACCEPTED) - self._before.draft_accepted,
         )
+
+    @property
+    def draft_depth(self) -> int:
+        """Drafts a row that it was loaded for; 0 without speculation, or where it cannot be told
+        to make fewer."""
+        config = self._llm and self._llm.llm_engine.vllm_config
+        if not config or config.speculative_config is None:
+            return 0
+        return 0 if config.scheduler_config.async_scheduling else int(config.num_speculative_tokens)
+
+    def speculate(self, depth: int) -> None:
+        """At most `depth` drafts a row from now on; 0 is as without. Raises `EngineDied`."""
+        engine = self._engine
+        try:
+            told = engine.collective_rpc(SWITCH, args=(depth,))
+        except Exception as problem:
+            raise self._died(problem) from problem
+        if not all(told):
+            raise EngineFailed("the engine cannot change its draft depth", where="vLLM's worker")
+
+    def forget_prefixes(self) -> None:
+        """Empty the prefix cache; with nothing in flight, so that one pass is like another."""
+        self._engine.reset_prefix_cache()
 
     def close(self) -> None:
         """Frees the device and the memory. Never raises; may be called again."""

@@ -81,7 +81,10 @@ class Spool:
         return self._batch_asked(number), row - first
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows in order, with these columns."""
+        """All rows in order, with these columns; forgets which rows were asked for last."""
+        with self._lock:
+            self._cache.clear()
+            self._cached_rows = self._cached_bytes = 0
         for number in range(len(self._ends)):
             batch = self._read(number, 0) if self._memory is None else self._memory[number]
             if missing := [name for name in names if name not in batch.schema.names]:
@@ -128,6 +131,8 @@ class Spool:
                 writer.write_batch(columns)
             with explained(_WHAT):
                 self._disk.write(stream.getvalue())
+                # Reading goes by the file's descriptor, past what Python has not written yet.
+                self._disk.flush()
                 self._cuts.append(self._disk.tell())
 
     def _read(self, number: int, track: int) -> pa.RecordBatch:

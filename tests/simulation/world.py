@@ -19,6 +19,7 @@ from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
+from pipeline.steering import Watching
 from pipeline.stores.faults import FaultPlan, FaultyStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
@@ -76,6 +77,7 @@ class World:
     own_process: bool = False
     node_is_bad: bool = False
     load_error: str | None = None
+    watching: Watching | None = None
     engine_start: EngineStart | None = None
     started: int = 0
     engines: int = 0
@@ -136,6 +138,7 @@ class World:
             notice or NoticeAt(),
             Errands(InlineExecutor(), new_event=OverAtOnce),
             boot_seconds=0.5,
+            watching=self.watching,
             engine_start=lambda: self.engine_start,
         )
         try:

@@ -30,8 +30,8 @@ MUTANTS = (
         "dropped-tokens-uncounted",
         "tokens of a dropped shard are in no book that is closed",
         "pipeline/feed.py",
-        "        self.dropped[shard.shard.id] = shard.account(decoded[shard.shard.id])\n",
-        "        decoded.clear()\n",
+        "            self.dropped[shard.shard.id] = account\n",
+        "            decoded.clear()\n",
     ),
     Mutant(
         "dropped-seconds-still-useful",

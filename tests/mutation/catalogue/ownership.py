@@ -25,8 +25,8 @@ MUTANTS = (
         "claim-overwrites",
         "two workers hold one epoch, and the bill goes to the later",
         "pipeline/ledger.py",
-        "        return self._store.create(key, _dump(asdict(lease)))\n",
-        "        self._store.put(key, _dump(asdict(lease)))\n        return True\n",
+        "        return self._store.create(key, dump(asdict(lease)))\n",
+        "        self._store.put(key, dump(asdict(lease)))\n        return True\n",
     ),
     Mutant(
         "epoch-reused",
@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "lease-by-wall-clock",
         "two machines' clocks decide whether a worker is dead",
-        "pipeline/claims.py",
+        "pipeline/holders.py",
         "            silent_for=self._watch.still_for(worker, now),\n",
         "            silent_for=_age(self._clock, session.beat_at) if session else 0.0,\n",
         _AGE,
@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "lease-by-age",
         "a shard is taken from a living worker because it takes long",
-        "pipeline/claims.py",
+        "pipeline/holders.py",
         "            silent_for=self._watch.still_for(worker, now),\n",
         "            silent_for=_age(self._clock, holder.claimed_at),\n",
         _AGE,
@@ -70,8 +70,8 @@ MUTANTS = (
         "zombie-keeps-shard",
         "a worker goes on with a shard that has a newer owner",
         "pipeline/beats.py",
-        "if newest[lease.shard_id] > lease.epoch}",
-        "if newest[lease.shard_id] > lease.epoch + 1_000}",
+        "return claims.epoch > name.epoch\n",
+        "return claims.epoch > name.epoch + 1_000\n",
     ),
     Mutant(
         "doubt-is-defeat",

@@ -83,8 +83,8 @@ MUTANTS = (
         "only-last-epoch-read",
         "what the attempt before the last one saved is generated again",
         "pipeline/ledger.py",
-        "and named.epoch < before_epoch\n",
-        "and named.epoch == before_epoch - 1\n",
+        "and name.epoch < before_epoch\n",
+        "and name.epoch == before_epoch - 1\n",
     ),
     Mutant(
         "finished-rows-submitted",
