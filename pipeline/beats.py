@@ -10,7 +10,7 @@ from itertools import count
 
 from pipeline.core.portion import AttemptName, Claims, PortionName
 from pipeline.core.ports import Clock
-from pipeline.core.session import Session, State
+from pipeline.core.session import EngineStart, Session, State
 from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
@@ -25,7 +25,8 @@ _STUCK_SECONDS = 1_800.0
 
 
 class Beats:
-    """One session's beats. `feed` is given as soon as there is one. One thread calls it."""
+    """One session's beats. `feed` and `engine_start` are given as soon as there are any. One thread
+    calls it."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Beats:
         patience: Patience,
     ) -> None:
         self.feed: Feed | None = None
+        self.engine_start: EngineStart | None = None
         self._settings = settings
         self._ledger = ledger
         self._errands = errands
@@ -147,6 +149,10 @@ class Beats:
         self._errands.send(lambda: self._ledger.beat(session), done, failed)
         self._errands.finish(max(0.0, over_at - self._clock.now()))
 
+    @property
+    def rows(self) -> int:
+        return self.feed.rows if self.feed else 0
+
     def _next(self, state: State, problem: Exception | None = None) -> Session:
         feed = self.feed
         decoded = feed.settle()[0] if feed else {}
@@ -162,9 +168,10 @@ class Beats:
             dropped=dict(feed.dropped) if feed else {},
             portions={**(feed.portions if feed else {}), **portions},
             helping=len(portions),
-            rows=feed.rows if feed else 0,
+            rows=self.rows,
             decoded=self._sheet.decoded,
             unshared=self._sheet.unshared,
             error=None if problem is None else str(problem) or repr(problem),
             error_kind=None if problem is None else type(problem).__name__,
+            start=self.engine_start,
         )

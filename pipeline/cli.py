@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -15,20 +16,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.table import Table
 
 from pipeline import proving, wiring
+from pipeline import tune as tuning
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.core.shard_list import ShardList
 from pipeline.diagnosis import diagnosis
-from pipeline.job import JobSpec
+from pipeline.engine_loading import check_engine
+from pipeline.job import JobSpec, ShardOrder
+from pipeline.showing import show
 
 Json = dict[str, Any]
 DONE, DONE_WITH_ERRORS = 0, 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 errors = Console(stderr=True, soft_wrap=True)
-output = Console(soft_wrap=True)
 
 Job = Annotated[str, typer.Argument(help="job file: a path or an s3:// URI")]
 RunId = Annotated[str | None, typer.Option(help="default: the job's name and the date")]
@@ -44,6 +47,12 @@ SampledRows = Annotated[
     typer.Option(help=f"how many with --deep, default: {proving.SAMPLED_ROWS}", min=1),
 ]
 Seed = Annotated[int, typer.Option(help="another seed samples other rows")]
+Order = Annotated[
+    ShardOrder | None,
+    typer.Option(help="default: shards.order of the job; prefix reads every row"),
+]
+TunedRows = Annotated[int, typer.Option("--rows", help="how many to measure with", min=1)]
+Again = Annotated[bool, typer.Option("--again", help="measure anew, and replace the profile")]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="supervise without Prefect")]
 
 
@@ -75,19 +84,29 @@ def main() -> None:
 
 
 @app.command()
-def plan(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+def plan(
+    job: Job,
+    run_id: RunId = None,
+    date: Date = None,
+    order: Order = None,
+    as_json: AsJson = False,
+) -> int:
     """Show the shards a job would be cut into. Nothing is written or generated."""
     here = open_job(job, run_id, date)
-    made = wiring.preview(here)
+    wanted = here.job.shards.order if order is None else order
+    started_at = time.monotonic()
+    made = wiring.preview_in_order(here) if wanted == "prefix" else wiring.preview(here)
+    seconds = time.monotonic() - started_at
+    shards = ShardList.of(made.shards)
     document = {
         "run_id": here.run_id,
         "shards": len(made.shards),
         "rows": made.rows,
-        "bytes": sum(shard.bytes for shard in made.shards),
-        "files": len({shard.uri for shard in made.shards}),
-        "largest_shard_rows": max(shard.rows for shard in made.shards),
+        "bytes": shards.bytes,
+        "files": len(made.origin.files),
+        "largest_shard_rows": shards.largest_rows,
     }
-    _show(document, as_json, f"plan of {here.run_id}")
+    show(document, as_json, f"plan of {here.run_id}, by {wanted}, made in {seconds:.1f} s")
     return DONE
 
 
@@ -118,7 +137,7 @@ def resume(
 
 
 def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     made = wiring.plan(here)
     manifest = here.ledger.run_manifest()
     if manifest is None:
@@ -131,7 +150,7 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
             manifest = wiring.close_books(here, made)
         else:
             manifest = _with_prefect(here, wanted)
-    _show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
+    show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
     return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
 
 
@@ -189,7 +208,7 @@ def worker(
     """Be one worker of a planned run: claim, generate and publish until nothing is left."""
     with wiring.worker_notice(signals=True) as notice:
         report = wiring.run_worker(open_latest_run(job, run_id, date), notice, worker_id)
-    _show(report, as_json, "worker is done")
+    show(report, as_json, "worker is done")
     return DONE
 
 
@@ -197,7 +216,7 @@ def worker(
 def status(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
     """Show how far a run has come, from the object store alone."""
     here = open_latest_run(job, run_id, date)
-    _show(wiring.status(here), as_json, f"run {here.run_id}")
+    show(wiring.status(here), as_json, f"run {here.run_id}")
     return DONE
 
 
@@ -214,21 +233,45 @@ def verify(
     """Re-read a run and prove it: every row once, in order, counts and money adding up."""
     here = open_latest_run(job, run_id, date)
     sampled = (rows or proving.SAMPLED_ROWS) if deep or rows else None
-    if sampled and (missing := proving.missing_environment(here)):
-        # A library is preloaded when a process starts, or not at all: the same command once more.
-        command = (sys.executable, "-m", "pipeline.cli", *sys.argv[1:])
-        os.execve(command[0], command, {**os.environ, **missing})  # noqa: S606 - itself
+    if sampled:
+        _start_as_workers_are(here)
     document = proving.verify(here, sampled, seed)
     verified = document["verified"]
-    _show(document, as_json, f"run {here.run_id} is {'' if verified else 'NOT '}verified")
+    show(document, as_json, f"run {here.run_id} is {'' if verified else 'NOT '}verified")
     return DONE if verified else 1
+
+
+@app.command()
+def tune(
+    job: Job,
+    rows: TunedRows = tuning.SAMPLED_ROWS,
+    again: Again = False,
+    date: Date = None,
+    as_json: AsJson = False,
+) -> int:
+    """Measure ways of speculating on some of a job's rows; `speculative: auto` uses the fastest."""
+    here = open_job(job, None, date)
+    _start_as_workers_are(here)
+    document = tuning.tune(here, rows, again)
+    shown = {key: document[key] for key in ("chosen", "why", "tokens_per_second", "fingerprint")}
+    shown["trials"] = [tuning.line_of(trial) for trial in document["trials"]]
+    title = "measured" if document["measured"] else "measured before; --again measures anew"
+    show(shown, as_json, title, whole=document)
+    return DONE
+
+
+def _start_as_workers_are(here: JobAtHand) -> None:
+    """A library is preloaded when a process starts, or not at all: the same command once more."""
+    if missing := proving.missing_environment(here):
+        command = (sys.executable, "-m", "pipeline.cli", *sys.argv[1:])
+        os.execve(command[0], command, {**os.environ, **missing})  # noqa: S606 - itself
 
 
 @app.command()
 def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
     """Show what a run has cost so far, by shard and by worker."""
     here = open_latest_run(job, run_id, date)
-    _show(wiring.cost(here), as_json, f"cost of {here.run_id}")
+    show(wiring.cost(here), as_json, f"cost of {here.run_id}")
     return DONE
 
 
@@ -236,9 +279,9 @@ def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = Fa
 def validate(job: Job, date: Date = None, as_json: AsJson = False) -> int:
     """Check a job file, its dataset and what it asks of the engine. No model is loaded."""
     here = open_job(job, None, date)
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     made = wiring.preview(here)
-    _show({"valid": True, "rows": made.rows, "shards": len(made.shards)}, as_json, "valid")
+    show({"valid": True, "rows": made.rows, "shards": len(made.shards)}, as_json, "valid")
     return DONE
 
 
@@ -253,40 +296,12 @@ def schema() -> int:
 def doctor(as_json: AsJson = False) -> int:
     """Say what this installation can do: versions, device, where object storage leads."""
     document = diagnosis()
-    _show(document, as_json, "doctor")
+    show(document, as_json, "doctor")
     return DONE
 
 
 def _summary(manifest: Mapping[str, Any]) -> Json:
     return {key: manifest[key] for key in ("output", "tokens", "cost")}
-
-
-def _show(document: Json, as_json: bool, title: str, whole: Json | None = None) -> None:
-    if as_json:
-        print(json.dumps(document if whole is None else whole, indent=1))  # noqa: T201
-        return
-    table = Table(title=title, show_header=False, title_justify="left")
-    for key, value in _flat(document):
-        table.add_row(key, value)
-    output.print(table)
-
-
-def _flat(document: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{above}{key}.")
-        elif isinstance(value, list):
-            rows += [(f"{above}{key}", _line(entry)) for entry in value] or [(f"{above}{key}", "-")]
-        else:
-            rows.append((f"{above}{key}", "unknown" if value is None else str(value)))
-    return rows
-
-
-def _line(entry: object) -> str:
-    if isinstance(entry, Mapping):
-        return ", ".join(f"{key} {value}" for key, value in _flat(entry))
-    return str(entry)
 
 
 if __name__ == "__main__":

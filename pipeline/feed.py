@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import RowRejected
+from pipeline.core.money import MICROS_PER_SECOND
+from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
 from pipeline.core.portion import AttemptName, rows_to_spare
 from pipeline.core.ports import Clock, Engine
@@ -13,6 +15,9 @@ from pipeline.core.session import ShardAccount
 from pipeline.errands import Errands
 from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
+
+_FIRST_ROWS = 32
+_LEAD_SECONDS = 5.0
 
 
 class Feed:
@@ -30,9 +35,20 @@ class Feed:
         self._in_trial = False
 
     @property
+    def engine(self) -> Engine:
+        """The one that answers now."""
+        return self._engine
+
+    @property
     def hungry(self) -> bool:
-        """Whether the rows in hand will soon not fill the engine."""
-        return sum(shard.to_submit for shard in self.held.values()) < self._engine.window
+        """Whether the rows in hand will soon not fill the engine.
+
+        The next shard takes seconds to be claimed, read and arranged, and short answers are quick.
+        """
+        seconds = self._sheet.buckets.useful / MICROS_PER_SECOND
+        meanwhile = _LEAD_SECONDS * self.rows / seconds if seconds else 0.0
+        left = sum(shard.to_submit for shard in self.held.values())
+        return left < self._engine.window + meanwhile
 
     @property
     def window(self) -> int:
@@ -49,6 +65,12 @@ class Feed:
         Rows suspected of killing engines come first, and then nothing runs beside them.
         """
         for shard in self.held.values():
+            if (
+                shard.unarranged
+                and not shard.arranging
+                and len(shard.unprepared) < self._engine.window
+            ):
+                self._arrange_next(shard)
             if shard.unprepared and not shard.preparing and len(shard.ready) < self._engine.window:
                 self._prepare_next(shard)
         running = self.running
@@ -68,8 +90,7 @@ class Feed:
         self._sheet.pass_to(self._clock.now(), "useful")
         for completion in completions:
             *name, row = map(int, completion.request_id.split("-"))
-            self.held[AttemptName(*name)].completed(row, completion)
-            self.rows += 1
+            self.rows += self.held[AttemptName(*name)].completed(row, completion)
 
     def lose_engine(self, words: str) -> None:
         """The engine died, saying `words`: what ran in it is taken back, and suspected."""
@@ -95,7 +116,7 @@ class Feed:
             for name, shard in self.held.items()
         }
 
-    def settle(self) -> tuple[dict[AttemptName, int], Mapping[str, tuple[int, ...]]]:
+    def settle(self) -> tuple[dict[AttemptName, int], Mapping[str, Sequence[int]]]:
         """Share the time since the last settling out; tokens decoded by attempt, and in flight."""
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
@@ -129,7 +150,7 @@ class Feed:
             self.portions[portion.name] = portion.account(decoded[portion.name])
             del self.held[portion.name]
 
-    def let_go(self, shard: HeldShard, tokens: Mapping[str, tuple[int, ...]]) -> None:
+    def let_go(self, shard: HeldShard, tokens: Mapping[str, Sequence[int]]) -> None:
         """Generate no more for a shard; what was decoded for it, by the newest `tokens` in flight,
         stays counted."""
         self._abort(shard)
@@ -160,8 +181,19 @@ class Feed:
                 row, work = shard.ready.popleft()
                 room -= self._submit(shard, row, work)
 
+    def _arrange_next(self, shard: HeldShard) -> None:
+        stretch = shard.unarranged.popleft()
+        shard.arranging = len(stretch)
+
+        def arranged(result: Arrangement) -> None:
+            self.rows += shard.take_arrangement(result)
+
+        self._errands.send(lambda: shard.arrange(stretch), arranged, _raise)
+
     def _prepare_next(self, shard: HeldShard) -> None:
-        count = min(self._engine.window, len(shard.unprepared))
+        # Few at first, for an engine that has nothing to do waits for all of them.
+        wanted = min(self._engine.window, max(_FIRST_ROWS, self.running))
+        count = min(wanted, len(shard.unprepared))
         self._prepare(shard, [shard.unprepared.popleft() for _ in range(count)], shard.ready)
 
     def _prepare(self, shard: HeldShard, rows: Sequence[int], into: Line) -> None:
@@ -171,11 +203,8 @@ class Feed:
             shard.preparing = 0
             into.extend(batch)
 
-        def failed(problem: Exception) -> None:
-            raise problem
-
         encode = self._engine.encode
-        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, failed)
+        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, _raise)
 
     def _submit(self, shard: HeldShard, row: int, work: Prepared) -> int:
         if isinstance(work, Request):
@@ -188,6 +217,9 @@ class Feed:
                 work = FinishedRow(row, error=str(problem))
             else:
                 return 1
-        shard.done(work)
-        self.rows += 1
+        self.rows += shard.done(work)
         return 0
+
+
+def _raise(problem: Exception) -> None:
+    raise problem

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -20,21 +19,19 @@ from pydantic import (
 )
 
 from pipeline.core.rows import Sampling, Structured
+from pipeline.job_section import Section
+from pipeline.job_speculative import SpeculativeSpec, method_alone
 from pipeline.yaml_lines import closest
 
 Quantization = Literal[
     "auto", "none", "compressed-tensors", "awq", "gptq", "fp8", "bitsandbytes", "gguf"
 ]
-SpeculativeMethod = Literal["none", "auto", "ngram", "draft_model", "eagle", "eagle3", "suffix"]
+ShardOrder = Literal["input", "prefix"]
 OVERRIDABLE = frozenset(Sampling.__dataclass_fields__) - {"structured"}
 STANDARD_TAGS = ("Project", "Team", "Environment", "ModelID")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InputSpec(_Section):
+class InputSpec(Section):
     """Where prompts come from: exactly one of `prompt`, `messages` and `template`."""
 
     uri: str = Field(min_length=1, description="file, directory or glob of Parquet")
@@ -57,40 +54,15 @@ class InputSpec(_Section):
         return self
 
 
-class OutputSpec(_Section):
+class OutputSpec(Section):
     uri: str = Field(min_length=1)
 
 
-class SpeculativeSpec(_Section):
-    """Speculative decoding, in vLLM's own terms."""
-
-    method: SpeculativeMethod
-    model: str | None = None
-    num_speculative_tokens: int = Field(3, ge=1, le=32)
-    prompt_lookup_max: int | None = Field(None, ge=1)
-    prompt_lookup_min: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> SpeculativeSpec:
-        needs_model = self.method in ("draft_model", "eagle", "eagle3")
-        if needs_model and self.model is None:
-            raise ValueError(f"speculative method {self.method} needs a `model`")
-        if not needs_model and self.model is not None:
-            raise ValueError(f"speculative method {self.method} takes no `model`")
-        if self.method == "auto":
-            raise ValueError("`auto` is not built yet: name a method, or `none`")
-        return self
-
-
-def _method_alone(value: object) -> object:
-    return {"method": value} if isinstance(value, str) else value
-
-
-class ModelSpec(_Section):
+class ModelSpec(Section):
     id: str = Field(min_length=1)
     revision: str | None = None
     quantization: Quantization = "auto"
-    speculative: Annotated[SpeculativeSpec, BeforeValidator(_method_alone)] = SpeculativeSpec(
+    speculative: Annotated[SpeculativeSpec, BeforeValidator(method_alone)] = SpeculativeSpec(
         method="none"
     )
     max_model_len: int | None = Field(None, ge=1)
@@ -116,7 +88,7 @@ def _schema_text(value: object) -> object:
         raise ValueError(f"the schema is not JSON: {problem}") from problem
 
 
-class StructuredSpec(_Section):
+class StructuredSpec(Section):
     """What every answer must match: exactly one of `json`, `regex` and `choice`."""
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -157,7 +129,7 @@ def _parsed(text: str) -> object:
         raise ValueError(f"the schema is not JSON: {problem}") from problem
 
 
-class SamplingSpec(_Section):
+class SamplingSpec(Section):
     """vLLM's sampling parameters; `columns` names, by parameter, the column that overrides it."""
 
     max_tokens: int = Field(256, ge=1)
@@ -214,18 +186,23 @@ class SamplingSpec(_Section):
         )
 
 
-class ShardsSpec(_Section):
+class ShardsSpec(Section):
     rows: int = Field(50_000, ge=1)
+    order: ShardOrder = Field(
+        "input",
+        description="prefix: rows that share a prompt's beginning go into one shard, from anywhere "
+        "in the dataset; their column `spotmill_row` tells the input's order",
+    )
 
 
-class ChunksSpec(_Section):
+class ChunksSpec(Section):
     """A checkpoint is due after this many finished rows or seconds, whichever comes first."""
 
     rows: int = Field(512, ge=1)
     seconds: float = Field(10.0, gt=0.0)
 
 
-class FleetSpec(_Section):
+class FleetSpec(Section):
     workers: int = Field(1, ge=1)
     pool: str | None = None
     on_demand_pool: str | None = None
@@ -233,12 +210,12 @@ class FleetSpec(_Section):
     lease_seconds: float = Field(30.0, gt=0.0)
 
 
-class CostSpec(_Section):
+class CostSpec(Section):
     budget_usd: Decimal | None = Field(None, gt=0)
     prices: str | None = None
 
 
-class StorageOptions(_Section):
+class StorageOptions(Section):
     """How to reach the object store; credentials come from the environment, never from here."""
 
     endpoint_url: str | None = None
@@ -258,7 +235,7 @@ class StorageOptions(_Section):
         return value
 
 
-class JobSpec(_Section):
+class JobSpec(Section):
     """One job file, resolved: relative paths made absolute, dates filled in."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -281,10 +258,12 @@ class JobSpec(_Section):
         """Changes when the rows or their answers could: not with fleet, cost, tags or chunks."""
         decisive = self.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
         decisive["input"].pop("uri")
+        if self.shards.order == "input":
+            # As it was before there were others, so that runs of that time can be gone on with.
+            decisive["shards"].pop("order")
         model = decisive["model"]
-        model["id"] = _without_folder(model["id"])
-        if model["speculative"]["model"] is not None:
-            model["speculative"]["model"] = _without_folder(model["speculative"]["model"])
+        model["id"] = without_folder(model["id"])
+        model["speculative"] = self.model.speculative.with_models(without_folder).decisive()
         return fingerprint(decisive)
 
 
@@ -293,6 +272,6 @@ def fingerprint(document: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _without_folder(model: str) -> str:
+def without_folder(model: str) -> str:
     """A local model keeps its identity when the checkout moves; ids and URIs are whole names."""
     return Path(model).name if model.startswith("/") else model

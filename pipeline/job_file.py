@@ -107,9 +107,7 @@ def _resolved(job: JobSpec, source: str, date: str) -> JobSpec:
             "model": model.model_copy(
                 update={
                     "id": _model_place(model.id, absolute),
-                    "speculative": spec.model_copy(
-                        update={"model": spec.model and _model_place(spec.model, absolute)}
-                    ),
+                    "speculative": spec.with_models(lambda one: _model_place(one, absolute)),
                 }
             ),
             "cost": cost.model_copy(update={"prices": cost.prices and absolute(cost.prices)}),

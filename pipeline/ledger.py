@@ -12,10 +12,10 @@ from pipeline.core.errors import LeaseLost
 from pipeline.core.lease import Lease
 from pipeline.core.money import UNKNOWN_PRICE, Node
 from pipeline.core.portion import AttemptName, PortionName, Take
-from pipeline.core.ports import FileFormat, ObjectStore
-from pipeline.core.rows import FinishedRow
+from pipeline.core.ports import Body, FileFormat, ObjectStore
+from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
-from pipeline.documents import Get, GetAll, Json, as_object, dump, parse
+from pipeline.documents import Get, GetAll, Json, as_object, dump, dump_for_people, parse
 from pipeline.portion_ledger import PortionLedger
 
 T = TypeVar("T")
@@ -37,10 +37,16 @@ class Ledger:
     """
 
     def __init__(
-        self, store: ObjectStore, run_id: str, files: FileFormat, get_all: GetAll = _one_by_one
+        self,
+        store: ObjectStore,
+        run_id: str,
+        files: FileFormat,
+        get_all: GetAll = _one_by_one,
+        finished_rows: Callable[[], FinishedRows] = dict,
     ) -> None:
         self._store = store
         self._get_all = get_all
+        self._finished_rows = finished_rows
         self.run_id = run_id
         self._files = files
         self.portions = PortionLedger(store, run_id, files, get_all)
@@ -53,7 +59,7 @@ class Ledger:
 
     def create_job(self, document: Json) -> Json:
         """Make the run, or join it; the document that counts. `document` carries a nonce."""
-        self._store.create(layout.job_key(self.run_id), dump(document))
+        self._store.create(layout.job_key(self.run_id), dump_for_people(document))
         stored = self.job()
         assert stored is not None  # noqa: S101 - created above, by this caller or another
         return stored
@@ -64,6 +70,12 @@ class Ledger:
     def create_plan(self, body: bytes) -> None:
         """Equal fingerprints give equal plans, so it does not matter whose copy is kept."""
         self._store.create(layout.plan_key(self.run_id), body)
+
+    def keep_ordered(self, number: int, digest: str, body: bytes) -> str:
+        """Keep a file of the ordered copy, named by its content; the key it is found under."""
+        key = layout.ordered_key(self.run_id, number, digest)
+        self._store.create(key, body)
+        return key
 
     # Leases.
 
@@ -124,23 +136,27 @@ class Ledger:
 
     def progress(self, shard_id: int, before_epoch: int) -> Progress:
         """What earlier epochs left: every checkpoint of theirs, and what their sessions say."""
-        keys = [
-            key
+        named = (
+            (name, key)
             for key in self._store.list(layout.checkpoints_prefix(self.run_id, shard_id))
-            if (named := layout.checkpoint_of(key)) and named.epoch < before_epoch
-        ]
-        progress = fold(self._checkpoints(keys))
+            if (name := layout.checkpoint_of(key)) and name.epoch < before_epoch
+        )
+        # As `fold` wants them: an epoch's helpers before its owner.
+        keys = sorted(((n.epoch, not n.portion, n.portion, n.take, n.seq), key) for n, key in named)
+        points = self._checkpoints([key for _, key in keys])
+        progress = fold(points, self._finished_rows())
         recorded = {attempt.order: attempt for attempt in progress.attempts}
         # A first epoch has no past, and need not ask for one.
         takes = self.portions.claims(shard_id).takes if before_epoch > 1 else {}
         attempts: list[Attempt | None] = []
         for epoch in range(1, before_epoch):
-            for name in sorted(name for name in takes if name.epoch == epoch):
-                attempts += self.attempts_on(shard_id, name, takes[name], progress.attempts)
+            for portion in sorted(portion for portion in takes if portion.epoch == epoch):
+                attempts += self.attempts_on(shard_id, portion, takes[portion], progress.attempts)
             lease = self.lease(shard_id, epoch)
             own = recorded.get((epoch, True, 0, 0))
             attempts.append(self._attempt(AttemptName(shard_id, epoch), lease, own))
-        return replace(progress, attempts=tuple(a for a in attempts if a is not None))
+        made = tuple(a for a in attempts if a is not None)
+        return replace(progress, attempts=made, unfed=self._unfed(made[-1:]))
 
     def attempts_on(
         self, shard_id: int, name: PortionName, takes: int, recorded: Sequence[Attempt]
@@ -165,7 +181,7 @@ class Ledger:
             rows[point.shard_id] = rows.get(point.shard_id, 0) + len(point.finished)
         return rows
 
-    def publish(self, shard_id: int, part: bytes) -> bool:
+    def publish(self, shard_id: int, part: Body) -> bool:
         """True when this copy is the one that counts."""
         return self._store.create(layout.part_key(self.run_id, shard_id), part)
 
@@ -228,7 +244,7 @@ class Ledger:
 
     def finish(self, manifest: Json) -> bool:
         """True when this call completed the run."""
-        return self._store.create(layout.run_manifest_key(self.run_id), dump(manifest))
+        return self._store.create(layout.run_manifest_key(self.run_id), dump_for_people(manifest))
 
     def _manifest(self, shard_id: int) -> Json | None:
         found = self.projected_manifest(shard_id)
@@ -259,6 +275,10 @@ class Ledger:
         if account is None:
             return attempt
         return lost_since(attempt, account.decoded, account.useful_micros)
+
+    def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
+        sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}
+        return frozenset(e for e, session in sessions.items() if session and session.only_loaded)
 
     def _checkpoints(self, keys: Sequence[str]) -> Iterator[Checkpoint]:
         # A few at a time, so that not all the bodies of a long shard are in memory at once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold
+from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, in_order
 from pipeline.core.portion import AttemptName, Claims, Portion, PortionName
 from pipeline.core.rows import FinishedRow
 from pipeline.ledger import Ledger
@@ -33,7 +33,7 @@ class AwayPortion:
 
     @property
     def progress(self) -> Progress:
-        return fold(self.points)
+        return fold(in_order(self.points))
 
 
 @dataclass(slots=True)
@@ -74,7 +74,8 @@ def lent_before(ledger: Ledger, shard_id: int, epoch: int, progress: Progress) -
         portion = ledger.portions.portion(shard_id, name)
         take = ledger.portions.take(AttemptName(shard_id, *name, newest)) if newest else None
         closed = take is not None and take.owner_epoch is not None
-        left = set(portion.rows if portion else ()) - progress.finished.keys()
+        rows = portion.rows if portion else ()
+        left = {row for row in rows if row not in progress.finished}
         if left and not closed:
             lent.away[name] = AwayPortion(name, left)
     return lent

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.core.checkpoint import Progress, fold
+from pipeline.core.checkpoint import Progress, fold, in_order
 from pipeline.core.portion import AttemptName, Claims, Portion, PortionName, Take
 from pipeline.core.ports import Clock, InputSource, ShardInput
 from pipeline.core.session import Session
@@ -143,14 +143,15 @@ class PortionClaims:
     def _is_finished(self, shard: Shard, name: PortionName) -> bool:
         """Who was done with a portion is gone as well as who died on it: what it saved tells."""
         portion = self._ledger.portions.portion(shard.id, name)
-        finished = portion is None or self._past(shard, name).finished.keys() >= set(portion.rows)
+        done = self._past(shard, name).finished
+        finished = portion is None or all(row in done for row in portion.rows)
         if finished:
             self._finished.add((shard.id, name))
         return finished
 
     def _past(self, shard: Shard, name: PortionName) -> Progress:
         points = self._ledger.portions.points(shard.id, ()).values()
-        return fold(p for p in points if (p.epoch, p.attempt.portion) == name)
+        return fold(in_order(p for p in points if (p.epoch, p.attempt.portion) == name))
 
     def _opened(self, shard: Shard, take: Take) -> TakenPortion | None:
         self._mine.add(take.name)

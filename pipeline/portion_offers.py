@@ -153,7 +153,7 @@ class PortionOffers:
     def _take_in(self, shard: HeldShard, found: _Found) -> None:
         portion = shard.lent.away[found.name]
         for row in portion.learn(found.points):
-            shard.collect(row)
+            self._feed.rows += shard.collect(row)
         if found.over:
             del shard.lent.away[found.name]
             shard.lent.helpers += found.attempts

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
@@ -25,7 +25,7 @@ from pipeline.worker_settings import WorkerSettings
 log = logging.getLogger("spotmill.worker")
 
 Decoded: TypeAlias = Mapping[AttemptName, int]
-InFlight: TypeAlias = Mapping[str, tuple[int, ...]]
+InFlight: TypeAlias = Mapping[str, Sequence[int]]
 _LATE_SAVES = 8
 _AGAIN_SECONDS = 1.0
 """After a failure; a store may refuse faster than the loop turns."""
@@ -37,7 +37,7 @@ class Saver:
     def __init__(
         self,
         settings: WorkerSettings,
-        provenance: Provenance,
+        provenance: Callable[[], Provenance],
         ledger: Ledger,
         feed: Feed,
         errands: Errands,
@@ -166,15 +166,22 @@ class Saver:
         )
         shard_id = shard.shard.id
         shard.publishing = True
+        provenance = self._provenance()
 
         def publish() -> bool:
-            rows = [shard.finished[row] for row in range(shard.rows.rows)]
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
             document = shard_manifest(
-                self._provenance, shard.shard, uri, rows, attempts, shard.quarantined()
+                provenance,
+                shard.shard,
+                uri,
+                shard.in_order(),
+                attempts,
+                shard.quarantined(),
             )
             manifest = json.dumps(document, ensure_ascii=False).encode()
-            if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
+            with shard.rows.part(shard.in_order(), manifest) as part:
+                won = self._ledger.publish(shard_id, part)
+            if won:
                 self._ledger.project_manifest(shard_id, manifest)
                 return True
             # An earlier try may have been applied, its answer lost: then that copy counts, and

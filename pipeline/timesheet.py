@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.core.money import MICROS_PER_SECOND, Bucket, Buckets, share_out
@@ -37,7 +37,7 @@ class Timesheet:
     def settle(
         self,
         held: Mapping[AttemptName, HeldShard],
-        tokens: Mapping[str, tuple[int, ...]],
+        tokens: Mapping[str, Sequence[int]],
         m: EngineMetrics,
     ) -> dict[AttemptName, int]:
         """Share useful time and draft tokens since the last settling by the tokens decoded in it.

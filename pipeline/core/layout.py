@@ -52,6 +52,10 @@ def plan_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}plan.parquet"
 
 
+def ordered_key(run_id: str, number: int, digest: str) -> str:
+    return f"{run_prefix(run_id)}ordered/{part_name(number)}-{digest}.parquet"
+
+
 def leases_prefix(run_id: str, shard_id: int | None = None) -> str:
     every = f"{run_prefix(run_id)}leases/"
     return every if shard_id is None else f"{every}{shard_id:05d}/"
@@ -110,6 +114,11 @@ def shard_manifest_key(run_id: str, shard_id: int) -> str:
 
 def run_manifest_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}manifest.json"
+
+
+def profile_key(fingerprint: str) -> str:
+    """What `spotmill tune` measured, by the fingerprint (`sha256:...`) of what it depends on."""
+    return f"profiles/{fingerprint.removeprefix('sha256:')}.json"
 
 
 def shard_of_part(key: str) -> int | None:
@@ -172,3 +181,8 @@ def checkpoint_of(key: str) -> CheckpointName | None:
 def run_of(key: str) -> str | None:
     found = re.match(r"runs/([^/]+)/", key)
     return found[1] if found else None
+
+
+def compile_cache_key(identity: str) -> str:
+    """In the place where compiled code is kept, which is nobody's output."""
+    return f"{identity}.tar.gz"

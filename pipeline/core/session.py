@@ -23,6 +23,22 @@ class ShardAccount:
     spare: int = 0
 
 
+Weights = Literal["local", "node", "bucket", "streamed"]
+Compiled = Literal["off", "node", "bucket", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """How a session's latest engine came about: seconds to have all files here, vLLM imported
+    meanwhile, and to load; where weights and compiled code came from."""
+
+    fetch_seconds: float
+    load_seconds: float
+    bytes_fetched: int
+    weights: Weights
+    compiled: Compiled
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
@@ -46,10 +62,18 @@ class Session:
     unshared: int = 0
     error: str | None = None
     error_kind: str | None = None
+    start: EngineStart | None = None
 
     @property
     def over(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def only_loaded(self) -> bool:
+        """Whether it never said that it had an engine to give rows to."""
+        began = self.buckets.useful or self.rows or self.decoded or self.shards or self.dropped
+        began = began or bool(self.portions)
+        return self.state not in ("work", "drain") and not began
 
     def account(self, name: AttemptName) -> ShardAccount | None:
         """What it says of an attempt that did not publish."""
@@ -75,6 +99,7 @@ class Session:
                 for shard_id, account in accounts.items()
             }
             | {name: account.decoded for name, account in self.portions.items()},
+            None if self.start is None else asdict(self.start),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -100,6 +125,7 @@ class Session:
             "unshared": self.unshared,
             "error": self.error,
             "error_kind": self.error_kind,
+            "start": None if self.start is None else asdict(self.start),
         }
 
     @staticmethod
@@ -130,6 +156,8 @@ class Session:
             unshared=document["unshared"],
             error=document["error"],
             error_kind=document["error_kind"],
+            # Sessions of earlier versions, which a run may go on from, have none.
+            start=EngineStart(**start) if (start := document.get("start")) else None,
         )
 
 

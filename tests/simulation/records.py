@@ -108,7 +108,13 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
 
 def _quarantine(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
     rows = JsonFormat().rows_of_part(universe.ledger.part(shard_id) or b"")
-    given_up = {row.row for row in rows if (row.error or "").startswith("quarantined")}
+    # Rows that ask the same as one of them share its fate, and point to its evidence.
+    given_up = {
+        row.row
+        for row in rows
+        if (row.error or "").startswith("quarantined")
+        if not (row.error or "").endswith("asks the same)")
+    }
     if given_up != {entry["row"] for entry in manifest["quarantined"]}:
         yield f"shard {shard_id}: rows {sorted(given_up)} given up, {manifest['quarantined']} said"
     for entry in manifest["quarantined"]:

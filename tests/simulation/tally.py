@@ -86,7 +86,7 @@ class CountedEngine:
         self._running.difference_update(done.request_id for done in completions)
         return completions
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
         return self._inner.in_flight()
 
     def abort(self, request_ids: Iterable[str]) -> None:

@@ -13,11 +13,13 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.ports import InterruptionNotice, ObjectStore
 from pipeline.core.rows import Completion, FinishedRow, Sampling
+from pipeline.core.session import EngineStart
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
+from pipeline.steering import Watching
 from pipeline.stores.faults import FaultPlan, FaultyStore
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
@@ -75,6 +77,8 @@ class World:
     own_process: bool = False
     node_is_bad: bool = False
     load_error: str | None = None
+    watching: Watching | None = None
+    engine_start: EngineStart | None = None
     started: int = 0
     engines: int = 0
     calls: int = 0
@@ -134,6 +138,8 @@ class World:
             notice or NoticeAt(),
             Errands(InlineExecutor(), new_event=OverAtOnce),
             boot_seconds=0.5,
+            watching=self.watching,
+            engine_start=lambda: self.engine_start,
         )
         try:
             return worker.run()

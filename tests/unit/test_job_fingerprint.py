@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.errors import JobInvalid
-from pipeline.job import JobSpec, fingerprint
+from pipeline.job import JobSpec, fingerprint, without_folder
 from pipeline.job_file import parse_job
 
 JOB = """\
@@ -84,6 +84,18 @@ def test_a_job_survives_the_runs_own_copy() -> None:
 def test_the_order_of_keys_means_nothing() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": "1"})
+
+
+def test_what_came_later_and_is_not_used_leaves_fingerprints_as_they_were() -> None:
+    """A run that an earlier version planned is gone on with."""
+    job = parse_job(JOB, source="/jobs/job.yaml", date="2026-11-20")
+    assert job.model.speculative.with_models(without_folder).decisive() == {
+        "method": "draft_model",
+        "model": "draft",
+        "num_speculative_tokens": 3,
+        "prompt_lookup_max": None,
+        "prompt_lookup_min": None,
+    }
 
 
 def test_two_complaints_do_not_make_a_job() -> None:

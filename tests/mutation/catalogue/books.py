@@ -23,8 +23,8 @@ MUTANTS = (
         "silent-attempts-missing",
         "an attempt that saved nothing is in no manifest",
         "pipeline/ledger.py",
-        "attempts=tuple(a for a in attempts if a is not None))",
-        "attempts=progress.attempts)",
+        "        made = tuple(a for a in attempts if a is not None)\n",
+        "        made = progress.attempts\n",
     ),
     Mutant(
         "dropped-tokens-uncounted",
