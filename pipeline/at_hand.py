@@ -12,6 +12,7 @@ from pipeline.dataset.file_format import ParquetFormat
 from pipeline.job import JobSpec
 from pipeline.job_file import parse_job
 from pipeline.ledger import Ledger, latest_run
+from pipeline.scratch.finished_rows import SpilledRows
 from pipeline.stores import StoreOptions, open_store
 from pipeline.stores.together import get_together
 
@@ -29,7 +30,7 @@ class JobAtHand:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.store, self.run_id, ParquetFormat(), get_together)
+        return Ledger(self.store, self.run_id, ParquetFormat(), get_together, SpilledRows)
 
 
 def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> JobAtHand:

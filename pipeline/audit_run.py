@@ -11,10 +11,11 @@ from pipeline.core.differences import differences
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Buckets
-from pipeline.core.run_manifest import SessionBill, run_manifest
+from pipeline.core.run_manifest import Charge, SessionBill, charges_of, proved, run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
-from pipeline.ledger import MISSHAPEN, Ledger, in_words
+from pipeline.documents import MISSHAPEN, in_words
+from pipeline.ledger import Ledger
 
 Json = Mapping[str, Any]
 
@@ -105,22 +106,23 @@ def _as_closed(
 ) -> list[SessionBill]:
     """The bills as they were when the run was closed."""
     rows, left = _by_worker(said, "workers"), _by_worker(said, "unallocated")
-    charged = {attempt["worker_id"] for m in manifests for attempt in m["attempts"]}
+    charges = charges_of(manifests)
     return [
-        _as_of(session.bill, rows.get(worker_id), left.get(worker_id, {}))
+        _as_of(session.bill, rows.get(worker_id), left.get(worker_id, {}), charges[worker_id])
         for worker_id, session in sorted(sessions.items())
         # Others may have come too late to find any work; no clock can tell, so work decides.
-        if worker_id in rows or worker_id in charged
+        if worker_id in rows or worker_id in charges
     ]
 
 
-def _as_of(bill: SessionBill, row: Json | None, left: Json) -> SessionBill:
+def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> SessionBill:
     """A worker may have beaten on since, or an old beat may have arrived late: beats only tell of
     longer lives, and the same beat has to say the same."""
     if row is None or row["beat"] == bill.beat:
         return bill
     then = Buckets.from_seconds(row["seconds"])
-    longer = then.total - bill.buckets.total
+    # What it was charged with proves a life too, of which the next beat may not yet know.
+    longer = then.total - proved(bill, charge.buckets).buckets.total
     if longer and (longer > 0) != (row["beat"] > bill.beat):
         return bill
     return replace(
@@ -131,6 +133,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json) -> SessionBill:
         beat=row["beat"],
         unshared=left["tokens"],
         attempts={},
+        start=row.get("start"),
     )
 
 

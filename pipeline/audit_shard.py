@@ -11,12 +11,15 @@ from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt
 from pipeline.core.differences import differences
 from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, ObjectDamaged, in_a_line
+from pipeline.core.lease import Lease
 from pipeline.core.manifest import Provenance, shard_manifest
+from pipeline.core.portion import AttemptName, Take
 from pipeline.core.ports import InputSource
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
-from pipeline.ledger import MISSHAPEN, Ledger, in_words
+from pipeline.documents import MISSHAPEN, in_words
+from pipeline.ledger import Ledger
 
 Json = Mapping[str, Any]
 
@@ -131,15 +134,18 @@ def _attempt_problems(
     attempts: Sequence[Attempt],
     sessions: Mapping[str, Session],
 ) -> Iterator[str]:
-    epochs = [attempt.epoch for attempt in attempts]
-    if not attempts or epochs != list(range(1, len(attempts) + 1)):
+    epochs = [attempt.epoch for attempt in attempts if not attempt.portion]
+    if not epochs or epochs != list(range(1, len(epochs) + 1)):
         yield f"its attempts have epochs {epochs}, not 1, 2, 3 and so on"
+    orders = [attempt.order for attempt in attempts]
+    if orders != sorted(set(orders)):
+        yield "its attempts are not in order, or one is there twice"
     ends = [attempt.end for attempt in attempts]
     if ends[-1:] != ["published"] or "published" in ends[:-1]:
         yield f"its attempts ended as {ends}: the last publishes, and it alone"
     for attempt in attempts:
         yield from (
-            f"epoch {attempt.epoch}: {problem}"
+            f"{_called(attempt)}: {problem}"
             for problem in _claim_problems(ledger, shard, attempt, sessions)
         )
     paid = sum((attempt.tokens for attempt in attempts), TokenCounts())
@@ -147,6 +153,11 @@ def _attempt_problems(
     yield from _unlike("rows", sum(a.rows for a in attempts), len(rows), attempts)
     yield from _unlike("input tokens", paid.input, published.input, attempts)
     yield from _unlike("cached tokens", paid.cached_input, published.cached_input, attempts)
+
+
+def _called(attempt: Attempt) -> str:
+    portion = f", portion {attempt.portion}, take {attempt.take}" if attempt.portion else ""
+    return f"epoch {attempt.epoch}{portion}"
 
 
 def _unlike(what: str, charged: int, published: int, attempts: Sequence[Attempt]) -> Iterator[str]:
@@ -163,18 +174,30 @@ def _claim_problems(
         yield f"worker {attempt.worker_id!r} has no session"
     elif (attempt.node, attempt.price) != (session.node, session.price):
         yield f"its node or its price is not that of the session of worker {attempt.worker_id!r}"
+    name = AttemptName(shard.id, attempt.epoch, attempt.portion, attempt.take)
+    key = (
+        layout.take_key(ledger.run_id, *name)
+        if attempt.portion
+        else layout.lease_key(ledger.run_id, shard.id, attempt.epoch)
+    )
+    lease: Lease | Take | None
     try:
-        lease = ledger.lease(shard.id, attempt.epoch)
+        if attempt.portion:
+            lease = ledger.portions.take(name)
+        else:
+            lease = ledger.lease(shard.id, attempt.epoch)
     except ObjectDamaged as damage:
         yield f"damaged: {in_a_line(damage)}"
         return
     if lease is None:
-        yield f"{layout.lease_key(ledger.run_id, shard.id, attempt.epoch)} is missing"
+        yield f"{key} is missing"
         return
     claimed = (lease.shard_id, lease.epoch, lease.worker_id, lease.claimed_at)
     charged = (shard.id, attempt.epoch, attempt.worker_id, attempt.started_at)
     if claimed != charged:
         yield f"its lease says {claimed}, its attempt {charged}"
+    if isinstance(lease, Take) and (lease.name != name or lease.owner_epoch is not None):
+        yield f"{key} is of another take, {lease.name}, or of the owner"
 
 
 def _recomputed(

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 
+from pipeline.core.portion import AttemptName, Claims, PortionName
 from pipeline.core.ports import Clock
-from pipeline.core.session import Session, State
+from pipeline.core.session import EngineStart, Session, State
 from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
@@ -24,7 +25,8 @@ _STUCK_SECONDS = 1_800.0
 
 
 class Beats:
-    """One session's beats. `feed` is given as soon as there is one. One thread calls it."""
+    """One session's beats. `feed` and `engine_start` are given as soon as there are any. One thread
+    calls it."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Beats:
         patience: Patience,
     ) -> None:
         self.feed: Feed | None = None
+        self.engine_start: EngineStart | None = None
         self._settings = settings
         self._ledger = ledger
         self._errands = errands
@@ -93,25 +96,39 @@ class Beats:
         self._own_beat_at = self._clock.now()
         self._beat_after = self._own_beat_at + self._settings.beat_seconds
         session = self._session = self._next("work")
-        held = [shard.lease for shard in feed.held.values()]
+        held = list(feed.held)
 
-        def beat() -> set[int]:
+        def beat() -> tuple[dict[int, Claims], set[AttemptName]]:
             self._ledger.beat(session)
-            newest = {lease.shard_id: self._ledger.latest_epoch(lease.shard_id) for lease in held}
-            return {lease.shard_id for lease in held if newest[lease.shard_id] > lease.epoch}
+            portions = self._ledger.portions
+            claims = {
+                shard_id: portions.claims(shard_id) for shard_id in {n.shard_id for n in held}
+            }
+            return claims, {name for name in held if self._is_lost(name, claims[name.shard_id])}
 
-        def beaten(lost: set[int]) -> None:
+        def beaten(seen: tuple[dict[int, Claims], set[AttemptName]]) -> None:
+            claims, lost = seen
             self._beating = False
             self._patience.answered()
-            for shard in [feed.held[s] for s in lost if s in feed.held]:
-                log.warning("shard %05d has a newer owner: dropped", shard.shard.id)
-                feed.drop(shard)
+            for name in [name for name in held if name in feed.held]:
+                if name in lost:
+                    log.warning("shard %05d is another worker's: dropped", name.shard_id)
+                    feed.drop(feed.held[name])
+                else:
+                    feed.held[name].lent.claims = claims[name.shard_id]
 
         def failed(problem: Exception) -> None:
             self._beating = False
             self._patience.bear(problem)
 
         self._errands.send(beat, beaten, failed)
+
+    def _is_lost(self, name: AttemptName, claims: Claims) -> bool:
+        """Whether a shard has a newer owner, or a portion a newer taker, or no use any more."""
+        if not name.portion:
+            return claims.epoch > name.epoch
+        newest = claims.takes.get(PortionName(name.epoch, name.portion), 0)
+        return newest > name.take or self._ledger.is_published(name.shard_id)
 
     def end(self, state: State, problem: Exception | None, seconds: float) -> None:
         """The last beat, which lets all leases go; given up after `seconds`.
@@ -132,21 +149,29 @@ class Beats:
         self._errands.send(lambda: self._ledger.beat(session), done, failed)
         self._errands.finish(max(0.0, over_at - self._clock.now()))
 
+    @property
+    def rows(self) -> int:
+        return self.feed.rows if self.feed else 0
+
     def _next(self, state: State, problem: Exception | None = None) -> Session:
         feed = self.feed
         decoded = feed.settle()[0] if feed else {}
-        held = feed.held if feed else {}
+        accounts = feed.accounts(decoded) if feed else {}
+        portions = {name: account for name, account in accounts.items() if name.portion}
         return replace(
             self._session,
             beat=next(self._numbers),
             state=state,
             beat_at=self._clock.timestamp(),
             buckets=self._sheet.buckets,
-            shards={s: shard.account(decoded[s]) for s, shard in held.items()},
+            shards={n.shard_id: account for n, account in accounts.items() if not n.portion},
             dropped=dict(feed.dropped) if feed else {},
-            rows=feed.rows if feed else 0,
+            portions={**(feed.portions if feed else {}), **portions},
+            helping=len(portions),
+            rows=self.rows,
             decoded=self._sheet.decoded,
             unshared=self._sheet.unshared,
             error=None if problem is None else str(problem) or repr(problem),
             error_kind=None if problem is None else type(problem).__name__,
+            start=self.engine_start,
         )

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -20,8 +21,10 @@ from pipeline import proving, wiring
 from pipeline import tune as tuning
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.core.shard_list import ShardList
 from pipeline.diagnosis import diagnosis
-from pipeline.job import JobSpec
+from pipeline.engine_loading import check_engine
+from pipeline.job import JobSpec, ShardOrder
 from pipeline.showing import show
 
 Json = dict[str, Any]
@@ -44,6 +47,10 @@ SampledRows = Annotated[
     typer.Option(help=f"how many with --deep, default: {proving.SAMPLED_ROWS}", min=1),
 ]
 Seed = Annotated[int, typer.Option(help="another seed samples other rows")]
+Order = Annotated[
+    ShardOrder | None,
+    typer.Option(help="default: shards.order of the job; prefix reads every row"),
+]
 TunedRows = Annotated[int, typer.Option("--rows", help="how many to measure with", min=1)]
 Again = Annotated[bool, typer.Option("--again", help="measure anew, and replace the profile")]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="supervise without Prefect")]
@@ -77,19 +84,29 @@ def main() -> None:
 
 
 @app.command()
-def plan(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
+def plan(
+    job: Job,
+    run_id: RunId = None,
+    date: Date = None,
+    order: Order = None,
+    as_json: AsJson = False,
+) -> int:
     """Show the shards a job would be cut into. Nothing is written or generated."""
     here = open_job(job, run_id, date)
-    made = wiring.preview(here)
+    wanted = here.job.shards.order if order is None else order
+    started_at = time.monotonic()
+    made = wiring.preview_in_order(here) if wanted == "prefix" else wiring.preview(here)
+    seconds = time.monotonic() - started_at
+    shards = ShardList.of(made.shards)
     document = {
         "run_id": here.run_id,
         "shards": len(made.shards),
         "rows": made.rows,
-        "bytes": sum(shard.bytes for shard in made.shards),
-        "files": len({shard.uri for shard in made.shards}),
-        "largest_shard_rows": max(shard.rows for shard in made.shards),
+        "bytes": shards.bytes,
+        "files": len(made.origin.files),
+        "largest_shard_rows": shards.largest_rows,
     }
-    show(document, as_json, f"plan of {here.run_id}")
+    show(document, as_json, f"plan of {here.run_id}, by {wanted}, made in {seconds:.1f} s")
     return DONE
 
 
@@ -120,7 +137,7 @@ def resume(
 
 
 def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) -> int:
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     made = wiring.plan(here)
     manifest = here.ledger.run_manifest()
     if manifest is None:
@@ -262,7 +279,7 @@ def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = Fa
 def validate(job: Job, date: Date = None, as_json: AsJson = False) -> int:
     """Check a job file, its dataset and what it asks of the engine. No model is loaded."""
     here = open_job(job, None, date)
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     made = wiring.preview(here)
     show({"valid": True, "rows": made.rows, "shards": len(made.shards)}, as_json, "valid")
     return DONE

@@ -18,7 +18,7 @@ _LEAST_SECONDS = 0.5
 
 
 class Desk:
-    """One claim at a time. One thread calls it.
+    """One claim at a time. One thread calls it. What is claimed before there is a feed waits.
 
     `distrusts_engine` is set by a shard whose workers vanished, and taken back by whoever heeds it.
     """
@@ -38,14 +38,26 @@ class Desk:
         self._errands = errands
         self._clock = clock
         self._patience = patience
+        self._feed: Feed | None = None
+        self._waiting: list[Opened] = []
         self._claiming = False
         self._claim_after = 0.0
         self._failing_since: float | None = None
 
+    def serve(self, feed: Feed) -> None:
+        """From now on, what is claimed goes there."""
+        self._feed = feed
+        for opened in self._waiting:
+            self._hold(opened, feed)
+        self._waiting.clear()
+
     def claim_when_hungry(self, feed: Feed) -> None:
         """Send for the next shard, if `feed` will soon need one and none is on its way."""
-        if self._claiming or self._clock.now() < self._claim_after or not feed.hungry:
-            return
+        if not self._claiming and self._clock.now() >= self._claim_after and feed.hungry:
+            self.claim()
+
+    def claim(self) -> None:
+        """Send for a shard."""
         self._claiming = True
 
         def claimed(result: Opened | NothingLeft | None) -> None:
@@ -55,7 +67,7 @@ class Desk:
             # Asked again every few seconds while rows run short, so never old when it decides.
             self.nothing_left = isinstance(result, NothingLeft)
             if isinstance(result, Opened):
-                self._hold(result, feed)
+                self._took(result)
             else:
                 self._ask_later()
 
@@ -76,18 +88,32 @@ class Desk:
         seconds = max(_LEAST_SECONDS, self._settings.beat_seconds / 2)
         self._claim_after = self._clock.now() + seconds
 
+    def _took(self, opened: Opened) -> None:
+        self.distrusts_engine |= opened.progress.ended_silently
+        if self._feed is None:
+            self._waiting.append(opened)
+        else:
+            self._hold(opened, self._feed)
+
     def _hold(self, opened: Opened, feed: Feed) -> None:
         held = HeldShard(
-            opened.shard, opened.lease, opened.rows, opened.progress, self._clock.now()
+            opened.shard,
+            opened.lease,
+            opened.rows,
+            opened.progress,
+            self._clock.now(),
+            opened.lent,
+            opened.portion,
+            opened.take,
         )
-        feed.held[opened.shard.id] = held
+        feed.held[held.name] = held
         log.info(
-            "claimed shard %05d, epoch %d: %d rows, %d of them done before",
+            "claimed %sshard %05d, epoch %d: %d rows, %d of them done before",
+            f"portion {opened.portion.portion} of " if opened.portion else "",
             opened.shard.id,
             opened.lease.epoch,
-            held.rows.rows,
+            held.row_count,
             len(held.finished),
         )
         # Condemned by what a predecessor saw, they need no engine.
         feed.rows += held.quarantine()
-        self.distrusts_engine |= opened.progress.ended_silently

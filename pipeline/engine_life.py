@@ -9,6 +9,7 @@ from pipeline.beats import Beats
 from pipeline.core.errors import EngineDied, EngineFailed
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import Request, Sampling, TextPrompt
+from pipeline.core.session import EngineStart
 from pipeline.feed import Feed
 from pipeline.timesheet import Timesheet
 
@@ -23,9 +24,15 @@ class EngineLife:
     """Loads the engine that a worker has now. One thread calls it."""
 
     def __init__(
-        self, load_engine: Callable[[bool], Engine], beats: Beats, clock: Clock, sheet: Timesheet
+        self,
+        load_engine: Callable[[bool], Engine],
+        engine_start: Callable[[], EngineStart | None],
+        beats: Beats,
+        clock: Clock,
+        sheet: Timesheet,
     ) -> None:
         self._load_engine = load_engine
+        self._engine_start = engine_start
         self._beats = beats
         self._clock = clock
         self._sheet = sheet
@@ -33,9 +40,13 @@ class EngineLife:
         self._deaths = 0
         self._rows_at_death = -1
 
-    def start(self) -> Engine:
-        """The session's first engine. Raises `EngineFailed`."""
-        return self._load(own_process=False)
+    def start(self, isolated: bool) -> Engine:
+        """The session's first engine. Raises `EngineFailed`, and `EngineDied` when it is told to
+        be `isolated`, which is to be seen at work before rows are blamed for its death."""
+        engine = self._load(own_process=isolated)
+        if isolated:
+            self._sheet.count_unshared(_prove(engine))
+        return engine
 
     def isolate(self, feed: Feed) -> None:
         """Go on in an engine whose death this process would survive."""
@@ -89,6 +100,7 @@ class EngineLife:
         engine = self._load_engine(own_process)
         self._sheet.pass_to(self._clock.now(), "load")
         self._engine = engine
+        self._beats.engine_start = self._engine_start()
         return engine
 
 

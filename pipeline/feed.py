@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.core.errors import RowRejected
+from pipeline.core.money import MICROS_PER_SECOND
+from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
+from pipeline.core.portion import AttemptName, rows_to_spare
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import ShardAccount
@@ -13,13 +16,17 @@ from pipeline.errands import Errands
 from pipeline.held import HeldShard, Line, Prepared
 from pipeline.timesheet import Timesheet
 
+_FIRST_ROWS = 32
+_LEAD_SECONDS = 5.0
+
 
 class Feed:
     """The shards in hand and the engine that answers them. One thread calls it."""
 
     def __init__(self, engine: Engine, errands: Errands, clock: Clock, sheet: Timesheet) -> None:
-        self.held: dict[int, HeldShard] = {}
+        self.held: dict[AttemptName, HeldShard] = {}
         self.dropped: dict[int, ShardAccount] = {}
+        self.portions: dict[AttemptName, ShardAccount] = {}
         self.rows = 0
         self._engine = engine
         self._errands = errands
@@ -34,8 +41,19 @@ class Feed:
 
     @property
     def hungry(self) -> bool:
-        """Whether the rows in hand will soon not fill the engine."""
-        return sum(shard.to_submit for shard in self.held.values()) < self._engine.window
+        """Whether the rows in hand will soon not fill the engine.
+
+        The next shard takes seconds to be claimed, read and arranged, and short answers are quick.
+        """
+        seconds = self._sheet.buckets.useful / MICROS_PER_SECOND
+        meanwhile = _LEAD_SECONDS * self.rows / seconds if seconds else 0.0
+        left = sum(shard.to_submit for shard in self.held.values())
+        return left < self._engine.window + meanwhile
+
+    @property
+    def window(self) -> int:
+        """Rows that the engine takes at once."""
+        return self._engine.window
 
     @property
     def running(self) -> int:
@@ -47,6 +65,12 @@ class Feed:
         Rows suspected of killing engines come first, and then nothing runs beside them.
         """
         for shard in self.held.values():
+            if (
+                shard.unarranged
+                and not shard.arranging
+                and len(shard.unprepared) < self._engine.window
+            ):
+                self._arrange_next(shard)
             if shard.unprepared and not shard.preparing and len(shard.ready) < self._engine.window:
                 self._prepare_next(shard)
         running = self.running
@@ -65,9 +89,8 @@ class Feed:
         completions = self._engine.step()
         self._sheet.pass_to(self._clock.now(), "useful")
         for completion in completions:
-            shard_id, _, row = (int(part) for part in completion.request_id.split("-"))
-            self.held[shard_id].completed(row, completion)
-            self.rows += 1
+            *name, row = map(int, completion.request_id.split("-"))
+            self.rows += self.held[AttemptName(*name)].completed(row, completion)
 
     def lose_engine(self, words: str) -> None:
         """The engine died, saying `words`: what ran in it is taken back, and suspected."""
@@ -85,8 +108,16 @@ class Feed:
         self._engine = engine
         self._sheet.engine_replaced()
 
-    def settle(self) -> tuple[dict[int, int], Mapping[str, tuple[int, ...]]]:
-        """Share the time since the last settling out; tokens decoded by shard, and in flight."""
+    def accounts(self, decoded: Mapping[AttemptName, int]) -> dict[AttemptName, ShardAccount]:
+        """What is known now of all that is held, by what was decoded for it."""
+        window = self._engine.window
+        return {
+            name: shard.account(decoded[name], rows_to_spare(shard.unbegun, window))
+            for name, shard in self.held.items()
+        }
+
+    def settle(self) -> tuple[dict[AttemptName, int], Mapping[str, Sequence[int]]]:
+        """Share the time since the last settling out; tokens decoded by attempt, and in flight."""
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
 
@@ -95,15 +126,31 @@ class Feed:
 
         Two errands may find that out, one after the other: the second has nothing left to do.
         """
-        if self.held.get(shard.shard.id) is not shard:
+        if self.held.get(shard.name) is not shard:
+            return
+        if shard.portion is not None and shard.complete:
+            # Its last save may have counted, though the answer is not here. If it did not, the
+            # seconds are in no shard's bill, and the run's calls them wasted.
+            self.hand_over(shard)
             return
         decoded, _ = self.settle()
-        self.dropped[shard.shard.id] = shard.account(decoded[shard.shard.id])
+        account = shard.account(decoded[shard.name])
+        if shard.portion is None:
+            self.dropped[shard.shard.id] = account
+        else:
+            self.portions[shard.name] = account
         self._sheet.write_off(shard.buckets.useful)
         self._abort(shard)
-        del self.held[shard.shard.id]
+        del self.held[shard.name]
 
-    def let_go(self, shard: HeldShard, tokens: Mapping[str, tuple[int, ...]]) -> None:
+    def hand_over(self, portion: HeldShard) -> None:
+        """Forget a portion that is finished and saved; whoever publishes it is charged with it."""
+        if self.held.get(portion.name) is portion:
+            decoded, _ = self.settle()
+            self.portions[portion.name] = portion.account(decoded[portion.name])
+            del self.held[portion.name]
+
+    def let_go(self, shard: HeldShard, tokens: Mapping[str, Sequence[int]]) -> None:
         """Generate no more for a shard; what was decoded for it, by the newest `tokens` in flight,
         stays counted."""
         self._abort(shard)
@@ -134,8 +181,19 @@ class Feed:
                 row, work = shard.ready.popleft()
                 room -= self._submit(shard, row, work)
 
+    def _arrange_next(self, shard: HeldShard) -> None:
+        stretch = shard.unarranged.popleft()
+        shard.arranging = len(stretch)
+
+        def arranged(result: Arrangement) -> None:
+            self.rows += shard.take_arrangement(result)
+
+        self._errands.send(lambda: shard.arrange(stretch), arranged, _raise)
+
     def _prepare_next(self, shard: HeldShard) -> None:
-        count = min(self._engine.window, len(shard.unprepared))
+        # Few at first, for an engine that has nothing to do waits for all of them.
+        wanted = min(self._engine.window, max(_FIRST_ROWS, self.running))
+        count = min(wanted, len(shard.unprepared))
         self._prepare(shard, [shard.unprepared.popleft() for _ in range(count)], shard.ready)
 
     def _prepare(self, shard: HeldShard, rows: Sequence[int], into: Line) -> None:
@@ -145,11 +203,8 @@ class Feed:
             shard.preparing = 0
             into.extend(batch)
 
-        def failed(problem: Exception) -> None:
-            raise problem
-
         encode = self._engine.encode
-        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, failed)
+        self._errands.send(lambda: shard.prepare_batch(rows, encode), prepared, _raise)
 
     def _submit(self, shard: HeldShard, row: int, work: Prepared) -> int:
         if isinstance(work, Request):
@@ -162,6 +217,9 @@ class Feed:
                 work = FinishedRow(row, error=str(problem))
             else:
                 return 1
-        shard.done(work)
-        self.rows += 1
+        self.rows += shard.done(work)
         return 0
+
+
+def _raise(problem: Exception) -> None:
+    raise problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -12,11 +12,21 @@ from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint, Progress
 from pipeline.core.errors import RowRejected
 from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.order import Arrangement, Asked, arrange, text_of
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
+from pipeline.core.portion import AttemptName, Portion
 from pipeline.core.ports import ShardInput
-from pipeline.core.rows import Completion, FinishedRow, Prompt, Request, TokenCounts
+from pipeline.core.rows import (
+    Completion,
+    FinishedRow,
+    FinishedRows,
+    Prompt,
+    Request,
+    TokenCounts,
+)
 from pipeline.core.session import ShardAccount
-from pipeline.core.shards import Shard
+from pipeline.core.shards import STRETCH_ROWS, Shard
+from pipeline.lent import Lent
 
 # vLLM's other reasons ("abort", "error") are its own failures, not ends of an answer.
 _ANSWERED = frozenset({"stop", "length", "repetition"})
@@ -25,6 +35,9 @@ Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
 Prepared: TypeAlias = Request | FinishedRow
 Line: TypeAlias = deque[tuple[int, Prepared]]
 """Rows that wait for the engine."""
+
+# Who leads those that ask the same (decision 013). Only from the third on, rows are to be admitted.
+_DONE, _SPOKEN_FOR, _BEGUN, _NEW = range(4)
 
 
 def prepare(
@@ -49,18 +62,24 @@ def prepare(
 
 @dataclass(slots=True)
 class HeldShard:
-    """State only; the worker moves it, in one thread."""
+    """State only; the worker moves it, in one thread. With a `portion`, of that alone."""
 
     shard: Shard
     lease: Lease
     rows: ShardInput
     before: Progress
     saved_at: float
-    finished: dict[int, FinishedRow] = field(init=False)
+    lent: Lent = field(default_factory=Lent)
+    portion: Portion | None = None
+    take: int = 0
+    finished: FinishedRows = field(init=False)
     so_far: dict[int, tuple[int, ...]] = field(init=False)
     strikes: list[Strike] = field(init=False)
     suspects: set[int] = field(init=False)
-    unprepared: deque[int] = field(init=False)
+    spoken_for: frozenset[int] = field(init=False)
+    unarranged: deque[range] = field(init=False)
+    unprepared: deque[int] = field(default_factory=deque)
+    waiting: dict[int, list[int]] = field(default_factory=dict)
     ready: Line = field(default_factory=deque)
     on_trial: Line = field(default_factory=deque)
     running: dict[int, Request] = field(default_factory=dict)
@@ -71,24 +90,53 @@ class HeldShard:
     decoded_before: int = 0
     tokens: TokenCounts = TokenCounts()
     buckets: Buckets = Buckets()
+    struck: int = field(init=False)
     seq: int = 0
     saving: Checkpoint | None = None
+    arranging: int = 0
     preparing: int = 0
     store_after: float = 0.0
     publishing: bool = False
     publish_in_doubt: bool = False
 
     def __post_init__(self) -> None:
-        self.finished = dict(self.before.finished)
+        # Not copied, as there may be millions: from here on it is this attempt's.
+        self.finished = self.before.finished
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
-        self.suspects = set(suspected(self.strikes) - self.finished.keys())
-        begun = self.finished.keys() | self.suspects | condemned(self.strikes)
-        self.unprepared = deque(row for row in range(self.rows.rows) if row not in begun)
+        # Rows of a portion come in the order of its owner's line.
+        rows = range(self.rows.rows if self.portion is None else 0)
+        self.unarranged = deque(
+            rows[first : first + STRETCH_ROWS] for first in range(0, len(rows), STRETCH_ROWS)
+        )
+        away = self.lent.rows
+        suspects = self._unfinished(suspected(self.strikes))
+        self.spoken_for = frozenset(suspects | away)
+        self.suspects = suspects - away
+        self.struck = len(self.strikes)
+        given = () if self.portion is None else self.portion.rows
+        begun = self.spoken_for | condemned(self.strikes)
+        self.unprepared.extend(
+            row for row in given if row not in self.finished and row not in begun
+        )
+
+    @property
+    def name(self) -> AttemptName:
+        portion = 0 if self.portion is None else self.portion.portion
+        return AttemptName(self.shard.id, self.lease.epoch, portion, self.take)
+
+    @property
+    def row_count(self) -> int:
+        return self.rows.rows if self.portion is None else len(self.portion.rows)
 
     @property
     def complete(self) -> bool:
-        return len(self.finished) == self.rows.rows
+        return len(self.finished) == self.row_count
+
+    @property
+    def unbegun(self) -> int:
+        """Rows that are not on their way to the engine yet, most of which could be withdrawn."""
+        return len(self.unprepared) if self.portion is None else 0
 
     @property
     def begun(self) -> bool:
@@ -97,10 +145,51 @@ class HeldShard:
 
     @property
     def to_submit(self) -> int:
-        return len(self.unprepared) + self.preparing + len(self.ready) + len(self.suspects)
+        unarranged = sum(map(len, self.unarranged)) + self.arranging
+        return (
+            unarranged
+            + len(self.unprepared)
+            + self.preparing
+            + len(self.ready)
+            + len(self.suspects)
+        )
 
     def request_id(self, row: int) -> str:
-        return f"{self.shard.id}-{self.lease.epoch}-{row}"
+        name = self.name if self.portion is not None else self.name[:2]
+        return "-".join(map(str, (*name, row)))
+
+    def arrange(self, stretch: range) -> Arrangement:
+        """In which order to admit these rows. Read-only on this object, so it may run in another
+        thread."""
+        asked = (self._asked(row) for row in stretch)
+        return arrange((one for one in asked if one is not None), _BEGUN)
+
+    def _asked(self, row: int) -> Asked | None:
+        rank = self._rank(row)
+        if rank is None:
+            return None
+        try:
+            return Asked(row, text_of(self.rows.prompt(row)), self.rows.sampling(row), rank)
+        except RowRejected:
+            return Asked(row, rank=rank)
+
+    def _rank(self, row: int) -> int | None:
+        if row in self.finished:
+            # An error may be the row's own bad luck, unless the row was condemned.
+            answered = self.finished[row].error is None
+            worth_copying = answered or row in condemned(self.strikes)
+            return _DONE if worth_copying else None
+        if row in self.spoken_for:
+            return _SPOKEN_FOR
+        return _BEGUN if row in self.so_far else _NEW
+
+    def take_arrangement(self, arranged: Arrangement) -> int:
+        """Put these rows in line; how many were finished, as copies of rows that were done."""
+        self.arranging = 0
+        self.unprepared.extend(arranged.order)
+        self.waiting.update(arranged.waiting)
+        done = [row for row in arranged.waiting if row in self.finished]
+        return sum(self._answer_waiting(self.finished[row]) for row in done)
 
     def prepare_batch(self, rows: Sequence[int], encode: Encode) -> list[tuple[int, Prepared]]:
         """Read-only on this object, so it may run in another thread."""
@@ -111,13 +200,14 @@ class HeldShard:
         seed = zlib.crc32(f"{self.shard.uri} {self.shard.etag} {self.shard.id} {row}".encode())
         return prepare(row, self.request_id(row), self.rows, saved, seed, encode)
 
-    def completed(self, row: int, completion: Completion) -> None:
+    def completed(self, row: int, completion: Completion) -> int:
+        """Finish a row that the engine answered; how many rows that finishes."""
         request = self.running.pop(row)
         self.decoded_before += max(0, len(completion.token_ids) - len(request.saved))
         if completion.finish_reason not in _ANSWERED:
-            self.done(FinishedRow(row, error=f"the engine gave up: {completion.finish_reason}"))
-            return
-        self.done(
+            error = f"the engine gave up: {completion.finish_reason}"
+            return self.done(FinishedRow(row, error=error))
+        return self.done(
             FinishedRow(
                 row,
                 completion=completion.text,
@@ -130,14 +220,45 @@ class HeldShard:
             )
         )
 
-    def done(self, row: FinishedRow) -> None:
+    def _unfinished(self, rows: Iterable[int]) -> set[int]:
+        return {row for row in rows if row not in self.finished}
+
+    def in_order(self) -> Iterator[FinishedRow]:
+        """Every row of a complete shard."""
+        return (self.finished[row] for row in range(self.rows.rows))
+
+    def done(self, row: FinishedRow) -> int:
+        """Finish a row, and those that waited for its answer; how many in all."""
+        self._finish(row, TokenCounts(input=row.prompt_tokens, cached_input=row.cached_tokens))
+        return 1 + self._answer_waiting(row)
+
+    def _answer_waiting(self, leader: FinishedRow) -> int:
+        rows = self.waiting.pop(leader.row, [])
+        is_condemned = leader.error is not None and leader.row in condemned(self.strikes)
+        if leader.error is not None and not is_condemned:
+            # The next one may have better luck.
+            self.unprepared.extendleft(rows[:1])
+            self.waiting.update({row: rows[1:] for row in rows[:1] if rows[1:]})
+            return 0
+        same = f"{leader.error} (row {leader.row} asks the same)" if is_condemned else None
+        copied = TokenCounts(
+            input=leader.prompt_tokens,
+            cached_input=leader.prompt_tokens,
+            copied=leader.completion_tokens,
+        )
+        for row in rows:
+            copy = replace(leader, row=row, error=same, cached_tokens=leader.prompt_tokens)
+            self._finish(copy, copied)
+        return len(rows)
+
+    def _finish(self, row: FinishedRow, tokens: TokenCounts) -> None:
         self.finished[row.row] = row
         self.put_back.discard(row.row)
         self.unsaved.append(row)
         self.rows_done += 1
-        self.tokens += TokenCounts(input=row.prompt_tokens, cached_input=row.cached_tokens)
+        self.tokens += tokens
 
-    def take_back(self, tokens: Mapping[str, tuple[int, ...]]) -> list[int]:
+    def take_back(self, tokens: Mapping[str, Sequence[int]]) -> list[int]:
         """What runs in an engine that is no more is to be submitted again, with its tokens so far;
         the rows it was."""
         self.decoded_before = self.decoded(tokens)
@@ -156,35 +277,72 @@ class HeldShard:
     def strike(self, rows: list[int], beside: int, words: str) -> None:
         """The engine died with these rows in it, and `beside` rows of other shards."""
         if rows:
-            nth = len(self.strikes)
-            strike = Strike(self.lease.epoch, nth, tuple(rows), beside, words)
+            strike = Strike(self.lease.epoch, self.struck, tuple(rows), beside, words)
+            self.struck += 1
             self.strikes.append(strike)
             self.unsaved_strikes.append(strike)
             self.suspects |= set(rows)
 
+    def withdraw(self, count: int) -> list[int]:
+        """Take up to `count` rows that nobody has begun out of the line, from its end; in order."""
+        begun = self.so_far.keys() | {row for strike in self.strikes for row in strike.rows}
+        rows: list[int] = []
+        kept: list[int] = []
+        while self.unprepared and len(rows) < count:
+            row = self.unprepared.pop()
+            (kept if row in begun else rows).append(row)
+        self.unprepared.extend(reversed(kept))
+        return rows[::-1]
+
+    def collect(self, row: FinishedRow) -> int:
+        """A row that was withdrawn comes back finished: saved, counted and paid for elsewhere. How
+        many rows that waited for its answer are finished by it."""
+        self.finished[row.row] = row
+        return self._answer_waiting(row)
+
+    def take_home(self, left: Collection[int], progress: Progress) -> int:
+        """Nobody else works on a portion any more, of which these rows are left: they are done
+        here, with the tokens and the strikes they come with; how many are condemned by these."""
+        self.strikes += [strike for strike in progress.strikes if strike not in self.strikes]
+        guilty = condemned(self.strikes).intersection(left)
+        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
+        done = sum(map(self.done, verdicts))
+        home = set(left) - guilty
+        self.so_far.update(
+            {row: progress.in_flight[row] for row in home & progress.in_flight.keys()}
+        )
+        self.put_in_line(home)
+        return done
+
+    @property
+    def earlier_attempts(self) -> list[Attempt]:
+        """All but this one: of earlier epochs, and of those who helped."""
+        known = {attempt.order: attempt for attempt in (*self.before.attempts, *self.lent.helpers)}
+        return [known[order] for order in sorted(known)]
+
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
-        guilty = condemned(self.strikes) - self.finished.keys()
-        for row in sorted(guilty):
-            self.done(FinishedRow(row, error=verdict(row, self.strikes)))
+        guilty = self._unfinished(condemned(self.strikes)) - self.lent.rows
+        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
+        done = sum(map(self.done, verdicts))
         cleared = self.suspects - guilty
         self.suspects.clear()
         self.put_in_line(cleared)
-        return len(guilty)
+        return done
 
     def quarantined(self) -> dict[int, list[Strike]]:
         """The rows given up, and the strikes against them."""
         return {row: evidence(row, self.strikes) for row in sorted(condemned(self.strikes))}
 
-    def in_flight(self, tokens: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    def in_flight(self, tokens: Mapping[str, Sequence[int]]) -> dict[int, tuple[int, ...]]:
         """This shard's rows in flight, or put back, and their tokens so far, if there are any."""
         found = {row: self.so_far[row] for row in self.put_back}
         for row, request in self.running.items():
             if so_far := tokens.get(request.id, ()):
-                found[row] = so_far
+                found[row] = tuple(so_far)
         return found
 
-    def decoded(self, tokens: Mapping[str, tuple[int, ...]]) -> int:
+    def decoded(self, tokens: Mapping[str, Sequence[int]]) -> int:
         """Tokens this attempt decoded so far, of finished rows and of rows in flight."""
         running = (
             # An engine may find that it cannot go on from saved tokens, and begin again.
@@ -193,8 +351,8 @@ class HeldShard:
         )
         return self.decoded_before + sum(running)
 
-    def account(self, decoded: int) -> ShardAccount:
-        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful)
+    def account(self, decoded: int, spare: int = 0) -> ShardAccount:
+        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful, spare)
 
     def attempt(
         self, decoded: int, node: Node, price: NodePrice, ended_at: str, end: AttemptEnd
@@ -210,4 +368,6 @@ class HeldShard:
             buckets=self.buckets,
             rows=self.rows_done,
             tokens=self.tokens + TokenCounts(output=decoded),
+            portion=self.name.portion,
+            take=self.take,
         )

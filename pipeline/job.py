@@ -26,6 +26,7 @@ from pipeline.yaml_lines import closest
 Quantization = Literal[
     "auto", "none", "compressed-tensors", "awq", "gptq", "fp8", "bitsandbytes", "gguf"
 ]
+ShardOrder = Literal["input", "prefix"]
 OVERRIDABLE = frozenset(Sampling.__dataclass_fields__) - {"structured"}
 STANDARD_TAGS = ("Project", "Team", "Environment", "ModelID")
 
@@ -187,6 +188,11 @@ class SamplingSpec(Section):
 
 class ShardsSpec(Section):
     rows: int = Field(50_000, ge=1)
+    order: ShardOrder = Field(
+        "input",
+        description="prefix: rows that share a prompt's beginning go into one shard, from anywhere "
+        "in the dataset; their column `spotmill_row` tells the input's order",
+    )
 
 
 class ChunksSpec(Section):
@@ -252,6 +258,9 @@ class JobSpec(Section):
         """Changes when the rows or their answers could: not with fleet, cost, tags or chunks."""
         decisive = self.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
         decisive["input"].pop("uri")
+        if self.shards.order == "input":
+            # As it was before there were others, so that runs of that time can be gone on with.
+            decisive["shards"].pop("order")
         model = decisive["model"]
         model["id"] = without_folder(model["id"])
         model["speculative"] = self.model.speculative.with_models(without_folder).decisive()

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
-from pipeline.core.errors import LeaseLost, ObjectDamaged
+from pipeline.core.errors import LeaseLost
 from pipeline.core.lease import Lease
 from pipeline.core.money import UNKNOWN_PRICE, Node
-from pipeline.core.ports import FileFormat, ObjectStore
-from pipeline.core.rows import FinishedRow
+from pipeline.core.portion import AttemptName, PortionName, Take
+from pipeline.core.ports import Body, FileFormat, ObjectStore
+from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
+from pipeline.documents import Get, GetAll, Json, as_object, dump, dump_for_people, parse
+from pipeline.portion_ledger import PortionLedger
 
-Json = dict[str, Any]
 T = TypeVar("T")
 
-MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What reading a document may raise that somebody tore or rewrote."""
 _JOB_KEYS = ("run_id", "created_at", "date", "fingerprint", "fingerprints", "job")
 
 
-Get: TypeAlias = Callable[[str], bytes | None]
-GetAll: TypeAlias = Callable[[Get, Sequence[str]], Iterable[bytes | None]]
-"""Applies the first to each of the second, in order."""
 _READ_AT_ONCE = 64
 
 
@@ -41,12 +37,19 @@ class Ledger:
     """
 
     def __init__(
-        self, store: ObjectStore, run_id: str, files: FileFormat, get_all: GetAll = _one_by_one
+        self,
+        store: ObjectStore,
+        run_id: str,
+        files: FileFormat,
+        get_all: GetAll = _one_by_one,
+        finished_rows: Callable[[], FinishedRows] = dict,
     ) -> None:
         self._store = store
         self._get_all = get_all
+        self._finished_rows = finished_rows
         self.run_id = run_id
         self._files = files
+        self.portions = PortionLedger(store, run_id, files, get_all)
         self._leases: dict[str, Lease] = {}
 
     # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.
@@ -56,7 +59,7 @@ class Ledger:
 
     def create_job(self, document: Json) -> Json:
         """Make the run, or join it; the document that counts. `document` carries a nonce."""
-        self._store.create(layout.job_key(self.run_id), _dump(document))
+        self._store.create(layout.job_key(self.run_id), dump_for_people(document))
         stored = self.job()
         assert stored is not None  # noqa: S101 - created above, by this caller or another
         return stored
@@ -68,20 +71,20 @@ class Ledger:
         """Equal fingerprints give equal plans, so it does not matter whose copy is kept."""
         self._store.create(layout.plan_key(self.run_id), body)
 
+    def keep_ordered(self, number: int, digest: str, body: bytes) -> str:
+        """Keep a file of the ordered copy, named by its content; the key it is found under."""
+        key = layout.ordered_key(self.run_id, number, digest)
+        self._store.create(key, body)
+        return key
+
     # Leases.
 
     def latest_epochs(self) -> dict[int, int]:
         """The highest epoch ever claimed, by shard; shards never claimed are absent."""
-        latest: dict[int, int] = {}
-        for key in self._store.list(layout.leases_prefix(self.run_id)):
-            named = layout.lease_of(key)
-            if named is not None:
-                latest[named.shard_id] = max(latest.get(named.shard_id, 0), named.epoch)
-        return latest
+        return {s: claims.epoch for s, claims in self.portions.claims_by_shard().items()}
 
     def latest_epoch(self, shard_id: int) -> int:
-        keys = self._store.list(layout.leases_prefix(self.run_id, shard_id))
-        return max((named.epoch for key in keys if (named := layout.lease_of(key))), default=0)
+        return self.portions.claims(shard_id).epoch
 
     def lease(self, shard_id: int, epoch: int) -> Lease | None:
         key = layout.lease_key(self.run_id, shard_id, epoch)
@@ -96,14 +99,12 @@ class Ledger:
     def claim(self, lease: Lease) -> bool:
         """True when this lease is now the shard's newest, and this caller made it."""
         key = layout.lease_key(self.run_id, lease.shard_id, lease.epoch)
-        return self._store.create(key, _dump(asdict(lease)))
+        return self._store.create(key, dump(asdict(lease)))
 
     # Sessions.
 
     def beat(self, session: Session) -> None:
-        self._store.put(
-            layout.session_key(self.run_id, session.worker_id), _dump(session.to_json())
-        )
+        self._store.put(layout.session_key(self.run_id, session.worker_id), dump(session.to_json()))
 
     def session(self, worker_id: str) -> Session | None:
         return self._parsed(layout.session_key(self.run_id, worker_id), Session.from_json)
@@ -120,26 +121,58 @@ class Ledger:
     # Work done.
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Raises `LeaseLost` when this epoch's next checkpoint was written by somebody else."""
+        """Raises `LeaseLost` when this attempt's next checkpoint was written by somebody else."""
+        attempt = checkpoint.attempt
         key = layout.checkpoint_key(
-            self.run_id, checkpoint.shard_id, checkpoint.epoch, checkpoint.seq
+            self.run_id,
+            checkpoint.shard_id,
+            checkpoint.epoch,
+            checkpoint.seq,
+            attempt.portion,
+            attempt.take,
         )
         if not self._store.create(key, self._files.encode_checkpoint(checkpoint)):
             raise LeaseLost(f"checkpoint {key} exists already", where=self.run_id)
 
     def progress(self, shard_id: int, before_epoch: int) -> Progress:
         """What earlier epochs left: every checkpoint of theirs, and what their sessions say."""
-        keys = [
-            key
+        named = (
+            (name, key)
             for key in self._store.list(layout.checkpoints_prefix(self.run_id, shard_id))
-            if (named := layout.checkpoint_of(key)) and named.epoch < before_epoch
-        ]
-        progress = fold(self._checkpoints(keys))
-        recorded = {attempt.epoch: attempt for attempt in progress.attempts}
-        attempts = (
-            self._attempt(shard_id, epoch, recorded.get(epoch)) for epoch in range(1, before_epoch)
+            if (name := layout.checkpoint_of(key)) and name.epoch < before_epoch
         )
-        return replace(progress, attempts=tuple(a for a in attempts if a is not None))
+        # As `fold` wants them: an epoch's helpers before its owner.
+        keys = sorted(((n.epoch, not n.portion, n.portion, n.take, n.seq), key) for n, key in named)
+        points = self._checkpoints([key for _, key in keys])
+        progress = fold(points, self._finished_rows())
+        recorded = {attempt.order: attempt for attempt in progress.attempts}
+        # A first epoch has no past, and need not ask for one.
+        takes = self.portions.claims(shard_id).takes if before_epoch > 1 else {}
+        attempts: list[Attempt | None] = []
+        for epoch in range(1, before_epoch):
+            for portion in sorted(portion for portion in takes if portion.epoch == epoch):
+                attempts += self.attempts_on(shard_id, portion, takes[portion], progress.attempts)
+            lease = self.lease(shard_id, epoch)
+            own = recorded.get((epoch, True, 0, 0))
+            attempts.append(self._attempt(AttemptName(shard_id, epoch), lease, own))
+        made = tuple(a for a in attempts if a is not None)
+        return replace(progress, attempts=made, unfed=self._unfed(made[-1:]))
+
+    def attempts_on(
+        self, shard_id: int, name: PortionName, takes: int, recorded: Sequence[Attempt]
+    ) -> list[Attempt]:
+        """The attempts of a portion's takes up to this one: those `recorded` in checkpoints, and
+        what their sessions say."""
+        known = {(a.epoch, a.portion, a.take): a for a in recorded}
+        found: list[Attempt] = []
+        for number in range(1, takes + 1):
+            attempt = AttemptName(shard_id, *name, number)
+            take = self.portions.take(attempt)
+            # What an owner takes back is part of its own attempt.
+            if take is not None and take.owner_epoch is None:
+                made = self._attempt(attempt, take, known.get((*name, number)))
+                found += [] if made is None else [made]
+        return found
 
     def checkpointed_rows(self) -> dict[int, int]:
         """Rows finished in checkpoints, by shard: for a person to look at, may count twice."""
@@ -148,7 +181,7 @@ class Ledger:
             rows[point.shard_id] = rows.get(point.shard_id, 0) + len(point.finished)
         return rows
 
-    def publish(self, shard_id: int, part: bytes) -> bool:
+    def publish(self, shard_id: int, part: Body) -> bool:
         """True when this copy is the one that counts."""
         return self._store.create(layout.part_key(self.run_id, shard_id), part)
 
@@ -172,6 +205,9 @@ class Ledger:
             if (shard_id := layout.shard_of_part(key)) is not None
         }
 
+    def is_published(self, shard_id: int) -> bool:
+        return bool(self._store.list(layout.part_key(self.run_id, shard_id)))
+
     def data_keys(self) -> Sequence[str]:
         return self._store.list(layout.parts_prefix(self.run_id))
 
@@ -187,7 +223,7 @@ class Ledger:
 
     def manifest_of_part(self, body: bytes) -> Json | None:
         manifest = self._files.manifest_of_part(body)
-        return None if manifest is None else _parse(manifest, _object, "its footer")
+        return None if manifest is None else parse(manifest, as_object, "its footer")
 
     def rows_of_part(self, body: bytes) -> Sequence[FinishedRow]:
         return self._files.rows_of_part(body)
@@ -208,34 +244,41 @@ class Ledger:
 
     def finish(self, manifest: Json) -> bool:
         """True when this call completed the run."""
-        return self._store.create(layout.run_manifest_key(self.run_id), _dump(manifest))
+        return self._store.create(layout.run_manifest_key(self.run_id), dump_for_people(manifest))
 
     def _manifest(self, shard_id: int) -> Json | None:
         found = self.projected_manifest(shard_id)
         if found is None and (part := self.part(shard_id)) is not None:
             found = self.manifest_of_part(part)
             if found is not None:
-                self.project_manifest(shard_id, _dump(found))
+                self.project_manifest(shard_id, dump(found))
         return found
 
-    def _attempt(self, shard_id: int, epoch: int, recorded: Attempt | None) -> Attempt | None:
-        lease = self.lease(shard_id, epoch)
-        if lease is None or (recorded is not None and recorded.end == "drained"):
+    def _attempt(
+        self, name: AttemptName, claim: Lease | Take | None, recorded: Attempt | None
+    ) -> Attempt | None:
+        if claim is None or (recorded is not None and recorded.end == "drained"):
             return recorded
-        session = self.session(lease.worker_id)
+        session = self.session(claim.worker_id)
         attempt = recorded or Attempt(
-            worker_id=lease.worker_id,
-            epoch=epoch,
+            worker_id=claim.worker_id,
+            epoch=name.epoch,
             node=session.node if session else Node(),
             price=session.price if session else UNKNOWN_PRICE,
-            started_at=lease.claimed_at,
-            ended_at=session.beat_at if session else lease.claimed_at,
+            started_at=claim.claimed_at,
+            ended_at=session.beat_at if session else claim.claimed_at,
             end="lost",
+            portion=name.portion,
+            take=name.take,
         )
-        account = session.account(shard_id) if session else None
-        if account is None or account.epoch != epoch:
+        account = session.account(name) if session else None
+        if account is None:
             return attempt
         return lost_since(attempt, account.decoded, account.useful_micros)
+
+    def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
+        sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}
+        return frozenset(e for e, session in sessions.items() if session and session.only_loaded)
 
     def _checkpoints(self, keys: Sequence[str]) -> Iterator[Checkpoint]:
         # A few at a time, so that not all the bodies of a long shard are in memory at once.
@@ -244,34 +287,11 @@ class Ledger:
             yield from (self._files.decode_checkpoint(body) for body in bodies if body is not None)
 
     def _json(self, key: str) -> Json | None:
-        return self._parsed(key, _object)
+        return self._parsed(key, as_object)
 
-    def _parsed(self, key: str, parse: Callable[[Json], T]) -> T | None:
+    def _parsed(self, key: str, made_of: Callable[[Json], T]) -> T | None:
         body = self._store.get(key)
-        return None if body is None else _parse(body, parse, key)
-
-
-def in_words(problem: Exception) -> str:
-    """What reading a misshapen document raised; such errors' messages alone may be one word."""
-    return f"{type(problem).__name__}: {problem}"
-
-
-def _parse(body: bytes, parse: Callable[[Json], T], where: str) -> T:
-    try:
-        return parse(_object(json.loads(body)))
-    except MISSHAPEN as problem:
-        raise ObjectDamaged(
-            "not what spotmill writes there",
-            where=where,
-            why=in_words(problem),
-            hint="put back an earlier version of the object, if the store keeps any",
-        ) from problem
-
-
-def _object(document: Any) -> Json:
-    if not isinstance(document, dict):
-        raise TypeError(f"a JSON object is expected, this is a {type(document).__name__}")
-    return document
+        return None if body is None else parse(body, made_of, key)
 
 
 def _job(document: Json) -> Json:
@@ -281,17 +301,13 @@ def _job(document: Json) -> Json:
     return document
 
 
-def _dump(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, indent=1, ensure_ascii=False).encode()
-
-
 def latest_run(store: ObjectStore, job_name: str) -> Json | None:
     """`job.json` of the job's run that was made last; None when the output holds none of it."""
     keys = store.list(layout.run_prefix(job_name).rstrip("/"))
     runs = {run for key in keys if (run := layout.run_of(key))}
     jobs = [layout.job_key(run) for run in sorted(runs)]
     found = [(key, body) for key in jobs if (body := store.get(key)) is not None]
-    documents = [_parse(body, _job, key) for key, body in found]
+    documents = [parse(body, _job, key) for key, body in found]
     # Another job's name may begin with this one's.
     own = [document for document in documents if document["job"]["name"] == job_name]
     return max(own, key=lambda document: str(document["created_at"]), default=None)

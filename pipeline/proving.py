@@ -14,12 +14,13 @@ from pipeline.dataset.plan_file import Plan
 from pipeline.dataset.planning import plan_problems
 from pipeline.dataset.source import ParquetSource
 from pipeline.deep import DeepVerdict, draw_sample, regenerate
+from pipeline.engine_loading import SCRIPTED, check_engine, engine_loader
 from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import device_at_hand
 from pipeline.job import JobSpec, fingerprint
 from pipeline.job_speculative import SpeculativeSpec
 from pipeline.verify import problems
-from pipeline.wiring import SCRIPTED, check_engine, engine_loader, job_of_run, planned, require_job
+from pipeline.wiring import job_of_run, planned, require_job
 
 SAMPLED_ROWS = 32
 

@@ -6,13 +6,14 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
 from pipeline.core.errors import LeaseLost
 from pipeline.core.layout import part_key
 from pipeline.core.manifest import Provenance, shard_manifest
+from pipeline.core.portion import AttemptName
 from pipeline.core.ports import Clock
 from pipeline.errands import Errands
 from pipeline.feed import Feed
@@ -23,8 +24,8 @@ from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
-Decoded: TypeAlias = Mapping[int, int]
-InFlight: TypeAlias = Mapping[str, tuple[int, ...]]
+Decoded: TypeAlias = Mapping[AttemptName, int]
+InFlight: TypeAlias = Mapping[str, Sequence[int]]
 _LATE_SAVES = 8
 _AGAIN_SECONDS = 1.0
 """After a failure; a store may refuse faster than the loop turns."""
@@ -90,8 +91,10 @@ class Saver:
         due &= now >= shard.store_after
         return due and shard.begun and shard.saving is None and not shard.complete
 
-    def _save(self, shard: HeldShard, decoded: Decoded, tokens: InFlight) -> None:
-        point = self._next_checkpoint(shard, "lost", decoded, tokens)
+    def _save(
+        self, shard: HeldShard, decoded: Decoded, tokens: InFlight, end: AttemptEnd = "lost"
+    ) -> None:
+        point = self._next_checkpoint(shard, end, decoded, tokens)
         shard.saving, shard.unsaved, shard.unsaved_strikes = point, [], []
         sent_at = shard.saved_at = self._clock.now()
 
@@ -99,6 +102,8 @@ class Saver:
             shard.saving = None
             self._save_seconds.append(self._clock.now() - sent_at)
             self._patience.answered()
+            if end == "drained":
+                self._feed.hand_over(shard)
 
         def failed(problem: Exception) -> None:
             shard.saving = None
@@ -129,7 +134,7 @@ class Saver:
             nonce=shard.lease.nonce,
             finished=(*(saving.finished if saving else ()), *shard.unsaved),
             in_flight=shard.in_flight(tokens),
-            attempt=self._attempt(shard, decoded[shard.shard.id], end),
+            attempt=self._attempt(shard, decoded[shard.name], end),
             strikes=(*(saving.strikes if saving else ()), *shard.unsaved_strikes),
         )
 
@@ -146,27 +151,37 @@ class Saver:
             if now >= shard.store_after
         ]
         if due:
-            decoded, _ = self._feed.settle()
+            decoded, tokens = self._feed.settle()
             for shard in due:
-                self._publish(shard, decoded)
+                if shard.portion is None:
+                    self._publish(shard, decoded)
+                else:
+                    # Its rows are the owner's to publish: the last save hands them over.
+                    self._save(shard, decoded, tokens, "drained")
 
     def _publish(self, shard: HeldShard, decoded: Decoded) -> None:
         attempts = (
-            *shard.before.attempts,
-            self._attempt(shard, decoded[shard.shard.id], "published"),
+            *shard.earlier_attempts,
+            self._attempt(shard, decoded[shard.name], "published"),
         )
         shard_id = shard.shard.id
         shard.publishing = True
         provenance = self._provenance()
 
         def publish() -> bool:
-            rows = [shard.finished[row] for row in range(shard.rows.rows)]
             uri = self._settings.output_uri + part_key(self._ledger.run_id, shard_id)
             document = shard_manifest(
-                provenance, shard.shard, uri, rows, attempts, shard.quarantined()
+                provenance,
+                shard.shard,
+                uri,
+                shard.in_order(),
+                attempts,
+                shard.quarantined(),
             )
             manifest = json.dumps(document, ensure_ascii=False).encode()
-            if self._ledger.publish(shard_id, shard.rows.encode_part(rows, manifest)):
+            with shard.rows.part(shard.in_order(), manifest) as part:
+                won = self._ledger.publish(shard_id, part)
+            if won:
                 self._ledger.project_manifest(shard_id, manifest)
                 return True
             # An earlier try may have been applied, its answer lost: then that copy counts, and
@@ -179,7 +194,7 @@ class Saver:
             if won:
                 self.published += 1
                 # It may have been dropped while this was on its way: published all the same.
-                self._feed.held.pop(shard_id, None)
+                self._feed.held.pop(shard.name, None)
                 log.info("published shard %05d: %d rows", shard_id, shard.rows.rows)
             else:
                 self._feed.drop(shard)
@@ -203,14 +218,14 @@ class Saver:
         for shard in self._feed.held.values():
             point = self._next_checkpoint(shard, end, decoded, tokens)
             self._feed.let_go(shard, tokens)
-            self._save_last(point, missing)
+            self._save_last(shard.name, point, missing)
         self._errands.finish(max(0.0, over_at - self._clock.now()))
-        for shard_id in sorted(missing):
-            log.warning("shard %05d: the store did not take the last checkpoint", shard_id)
+        for name in sorted(missing):
+            log.warning("shard %05d: the store did not take the last checkpoint", name.shard_id)
 
-    def _save_last(self, point: Checkpoint, missing: set[int]) -> None:
+    def _save_last(self, name: AttemptName, point: Checkpoint, missing: set[AttemptName]) -> None:
         def saved(_: None) -> None:
-            missing.discard(point.shard_id)
+            missing.discard(name)
 
         def failed(problem: Exception) -> None:
             log.warning("shard %05d: last checkpoint not saved: %s", point.shard_id, problem)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from pipeline.at_hand import JobAtHand
 from pipeline.core.speculation import NONE, Expectation, tokens_a_step
 from pipeline.diagnosis import installed
+from pipeline.engine_loading import SCRIPTED
 from pipeline.engines.device_names import hardware_at_hand
 from pipeline.engines.vllm import device_at_hand
 from pipeline.job import JobSpec, without_folder
@@ -19,7 +20,6 @@ from pipeline.profiles import Json, find, profile_key
 
 log = logging.getLogger("spotmill")
 
-SCRIPTED = "scripted://"
 Candidate: TypeAlias = tuple[SpeculativeSpec, Sequence[int]]
 _DEPTHS = {"suffix": (8,)}
 _SMALL_BATCH = 32

@@ -175,29 +175,33 @@ class Supervisor:
         leases = [self._ledger.lease(s, epochs[s]) for s in left if s in epochs]
         held = [lease.worker_id for lease in leases if lease is not None]
         over = [name for name in held if name in sessions and sessions[name].over]
+        live = self._live(sessions)
+        # Busy with another's shard for a while, they do not wait for one that becomes free.
+        helping = sum(1 for n in live - set(held) if n in sessions and sessions[n].helping)
         missing = workers_to_start(
             unclaimed=len(left) - len(held) + len(over),
             holders=len(set(held) - set(over)),
-            live=self._live(sessions),
-            wanted=self._fleet.workers,
+            live=len(live) - helping,
+            wanted=self._fleet.workers - helping,
         )
         for _ in range(missing):
             worker_id = self._name_worker()
             log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
             self._asked_for[worker_id] = self._clock.now()
 
-    def _live(self, sessions: Mapping[str, Session]) -> int:
+    def _live(self, sessions: Mapping[str, Session]) -> set[str]:
         now = self._clock.now()
-        return sum(
-            counts_as_live(
+        return {
+            worker_id
+            for worker_id in sessions.keys() | self._asked_for.keys()
+            if counts_as_live(
                 sessions.get(worker_id),
                 asked_for=self._asked_for.get(worker_id),
                 still_for=self._watch.still_for(worker_id, now),
                 now=now,
                 lease_seconds=self._fleet.lease_seconds,
             )
-            for worker_id in sessions.keys() | self._asked_for.keys()
-        )
+        }
 
     def _hold_budget(self, sessions: Mapping[str, Session], of_now: Mapping[str, Session]) -> None:
         budget = self._fleet.budget_usd

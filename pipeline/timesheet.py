@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.core.money import MICROS_PER_SECOND, Bucket, Buckets, share_out
+from pipeline.core.portion import AttemptName
 from pipeline.core.rows import EngineMetrics, TokenCounts
 from pipeline.held import HeldShard
 
@@ -19,7 +20,7 @@ class Timesheet:
         self.unshared = 0
         self._mark = now
         self._unshared_useful = 0
-        self._decoded_of: dict[tuple[int, int], int] = {}
+        self._decoded_of: dict[AttemptName, int] = {}
         self._metrics = EngineMetrics()
 
     def pass_to(self, now: float, bucket: Bucket, shard: HeldShard | None = None) -> None:
@@ -34,14 +35,17 @@ class Timesheet:
             shard.buckets = shard.buckets.plus(bucket, micros)
 
     def settle(
-        self, held: Mapping[int, HeldShard], tokens: Mapping[str, tuple[int, ...]], m: EngineMetrics
-    ) -> dict[int, int]:
+        self,
+        held: Mapping[AttemptName, HeldShard],
+        tokens: Mapping[str, Sequence[int]],
+        m: EngineMetrics,
+    ) -> dict[AttemptName, int]:
         """Share useful time and draft tokens since the last settling by the tokens decoded in it.
 
         Returns what each held shard's attempt has decoded so far. Time in which nothing was
         decoded yet (prefill) is shared equally.
         """
-        decoded = {shard_id: shard.decoded(tokens) for shard_id, shard in held.items()}
+        decoded = {name: shard.decoded(tokens) for name, shard in held.items()}
         busy = [s for s, shard in held.items() if shard.running or self._gain(shard, decoded[s])]
         weights = {s: self._gain(held[s], decoded[s]) for s in busy}
         proposed = share_out(m.draft_proposed - self._metrics.draft_proposed, weights)
@@ -52,7 +56,7 @@ class Timesheet:
             shard.buckets = shard.buckets.plus("useful", useful[s])
             shard.tokens += TokenCounts(draft_proposed=proposed[s], draft_accepted=accepted[s])
             self.decoded += weights[s]
-            self._decoded_of[shard.shard.id, shard.lease.epoch] = decoded[s]
+            self._decoded_of[s] = decoded[s]
         if weights:
             self._unshared_useful = 0
             self._metrics = m
@@ -76,4 +80,4 @@ class Timesheet:
         )
 
     def _gain(self, shard: HeldShard, decoded: int) -> int:
-        return max(0, decoded - self._decoded_of.get((shard.shard.id, shard.lease.epoch), 0))
+        return max(0, decoded - self._decoded_of.get(shard.name, 0))

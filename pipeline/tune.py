@@ -12,11 +12,12 @@ from pipeline.core.errors import InputInvalid, JobInvalid, RowRejected
 from pipeline.core.ports import Engine
 from pipeline.core.speculation import choose
 from pipeline.dataset.source import ParquetSource
+from pipeline.engine_loading import check_engine, engine_loader
 from pipeline.job_speculative import SpeculativeSpec
 from pipeline.profiles import find, keep, new_profile
 from pipeline.speculating import candidates_of, key_of, why_none
 from pipeline.tuning import SampleRow, measure
-from pipeline.wiring import check_engine, engine_loader, preview
+from pipeline.wiring import preview
 
 SAMPLED_ROWS = 1_024
 _SHARDS = 4

@@ -10,27 +10,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl
 
 import psutil
 
 from pipeline.at_hand import JobAtHand, checked_name, text_at
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
-from pipeline.core.errors import JobInvalid, RunMissing
+from pipeline.core.errors import InputChanged, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION, Provenance
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
-from pipeline.dataset.files import check_unchanged
+from pipeline.core.shards import FileVersion
+from pipeline.dataset.files import check_unchanged, check_versions, current_version
+from pipeline.dataset.ordered_copy import plan_in_order
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
-from pipeline.dataset.planning import input_fingerprint, plan_job
+from pipeline.dataset.planning import input_fingerprint, plan_job, still_planned
 from pipeline.dataset.source import ParquetSource
 from pipeline.diagnosis import installed
-from pipeline.engines.limits import local_model_config, refuse_unsound
-from pipeline.engines.model_files import local_model
+from pipeline.engine_loading import check_engine, engine_loader
 from pipeline.engines.preload import cpu_environment
-from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
-from pipeline.engines.vllm import device_at_hand, load_vllm
+from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
 from pipeline.job_speculative import SpeculativeSpec
@@ -43,14 +42,13 @@ from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.steering import Watching
-from pipeline.stores import StoreOptions
+from pipeline.stores.options import arrow_filesystem
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill")
 
-SCRIPTED = "scripted://"
 # Beats, claims and saves that wait for a store must not keep rows from being prepared.
 _BACKGROUND_THREADS = 12
 
@@ -61,15 +59,20 @@ def preview(here: JobAtHand) -> Plan:
     return plan_job(here.job, here.options)
 
 
-def check_engine(job: JobSpec) -> None:
-    """Refuse what the engine on this machine cannot do soundly. Raises `EngineRefused`."""
-    if not job.model.id.startswith(SCRIPTED):
-        refuse_unsound(job, device_at_hand(), local_model_config(job.model.id))
+def preview_in_order(here: JobAtHand) -> Plan:
+    """The shards that a run with `order: prefix` would have. Reads every row, writes nothing."""
+    shards = here.job.shards.model_copy(update={"order": "prefix"})
+    job = here.job.model_copy(update={"shards": shards})
+
+    def size_up(number: int, digest: str, body: bytes) -> FileVersion:
+        return FileVersion(f"part-{number}", digest, len(body))
+
+    return plan_in_order(job, plan_job(job, here.options), here.options, size_up)
 
 
 def plan(here: JobAtHand) -> Plan:
     """Make the run, or join the one that is there. Raises `RunConflict` and `InputChanged`."""
-    made = preview(here)
+    made = _planned_before(here) or preview(here)
     fingerprints = {
         "settings": here.job.settings_fingerprint(),
         "input": input_fingerprint(made),
@@ -86,8 +89,38 @@ def plan(here: JobAtHand) -> Plan:
         "job": here.job.model_dump(mode="json"),
     }
     join_run(here.ledger, document)
-    here.ledger.create_plan(encode_plan(made))
+    if here.ledger.plan() is None:
+        if here.job.shards.order == "prefix" and made.copied_from is None:
+            made = _copied_in_order(here, made)
+        here.ledger.create_plan(encode_plan(made))
     return planned(here)
+
+
+def _copied_in_order(here: JobAtHand, dataset: Plan) -> Plan:
+    output = here.job.output.uri
+    # Workers read the copy as they read any input, which not every store allows.
+    arrow_filesystem(output, here.options)
+
+    def keep(number: int, digest: str, body: bytes) -> FileVersion:
+        uri = f"{output.rstrip('/')}/{here.ledger.keep_ordered(number, digest, body)}"
+        kept = current_version(uri, here.options)
+        if kept is None or kept.size != len(body):
+            raise InputChanged("a file of the ordered copy is gone again", where=uri)
+        return kept
+
+    return plan_in_order(here.job, dataset, here.options, keep)
+
+
+def _planned_before(here: JobAtHand) -> Plan | None:
+    """The run's own plan, if a listing shows that planning anew would give it again."""
+    known, body = here.ledger.job(), here.ledger.plan()
+    if known is None or body is None:
+        return None
+    if known["fingerprints"].get("settings") != here.job.settings_fingerprint():
+        return None
+    plan = decode_plan(body)
+    same = still_planned(here.job, plan, known["fingerprints"].get("input"), here.options)
+    return plan if same else None
 
 
 def planned(here: JobAtHand) -> Plan:
@@ -100,8 +133,10 @@ def planned(here: JobAtHand) -> Plan:
 
 def check_inputs(here: JobAtHand, plan: Plan) -> None:
     """Raises `InputChanged` when a file that is still to be read is not the planned one."""
+    if plan.copied_from is not None:
+        check_versions(plan.copied_from.files, here.options)
     published = here.ledger.published()
-    check_unchanged([s for s in plan.shards if s.id not in published], here.options)
+    check_unchanged((s for s in plan.shards if s.id not in published), here.options)
 
 
 def supervise(
@@ -190,6 +225,7 @@ def run_worker(
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
+    loader = engine_loader(job, here.options)
     with _background() as executor:
         report = Worker(
             settings,
@@ -198,12 +234,13 @@ def run_worker(
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
             ),
-            load_engine or engine_loader(job, here.options),
+            load_engine or loader,
             clock,
             notice,
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
+            engine_start=lambda: loader.start,
             watching=_watching(speculation, here, job),
         ).run()
     return {
@@ -234,39 +271,6 @@ def _background() -> Iterator[ThreadPoolExecutor]:
     finally:
         # A machine that goes does not wait for a store that may answer in a minute.
         executor.shutdown(wait=False, cancel_futures=True)
-
-
-def engine_loader(job: JobSpec, options: StoreOptions) -> Callable[[bool], Engine]:
-    """What loads the job's engine on this machine; told whether in a process of its own."""
-    if job.model.id.startswith(SCRIPTED):
-        settings = _scripted_settings(job.model.id)
-        return lambda own_process: ScriptedEngine(settings, time.sleep, own_process)
-
-    def load(own_process: bool) -> Engine:
-        model = local_model(job.model, options)
-        return load_vllm(model, device_at_hand(), own_process=own_process)
-
-    return load
-
-
-def _scripted_settings(model: str) -> ScriptedSettings:
-    kinds: dict[str, type[int] | type[float] | type[str]] = {
-        "window": int,
-        "max_model_len": int,
-        "tokens": int,
-        "step_seconds": float,
-        "hang_seconds": float,
-        "counter": str,
-    }
-    query = parse_qsl(model.removeprefix(SCRIPTED).lstrip("?"))
-    try:
-        return ScriptedSettings(**{key: kinds[key](value) for key, value in query})  # type: ignore[arg-type]
-    except (KeyError, ValueError) as problem:
-        raise JobInvalid(
-            f"the scripted engine knows no {problem}",
-            where="model.id",
-            hint=f"settings are {', '.join(kinds)}",
-        ) from problem
 
 
 def _provenance(

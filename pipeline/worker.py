@@ -13,7 +13,7 @@ from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
-from pipeline.core.session import State
+from pipeline.core.session import EngineStart, State
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
@@ -21,6 +21,7 @@ from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
+from pipeline.portion_offers import PortionOffers
 from pipeline.saver import Saver
 from pipeline.steering import Steering, Watching
 from pipeline.timesheet import Timesheet
@@ -34,6 +35,8 @@ _END_SECONDS = 120.0
 _SAVE_SECONDS = 2.0
 _CLAIM_SECONDS = 10.0
 """What a claim under notice has to leave for work: its reads take a second or two of it."""
+_FIRST_CLAIM_SECONDS = 2.0
+"""How long a load waits to hear whether there is work; the rest of a claim goes on beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class WorkerReport:
 class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
-    `load_engine` is told whether the engine has to be a process of its own. `watching`
-    is how speculation is watched, if it is.
+    `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
+    the latest one came about, if that is known. `watching` is how speculation is watched, if it is.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Worker:
         notice: InterruptionNotice,
         errands: Errands,
         boot_seconds: float = 0.0,
+        engine_start: Callable[[], EngineStart | None] = lambda: None,
         watching: Watching | None = None,
     ) -> None:
         self._settings = settings
@@ -73,10 +77,11 @@ class Worker:
         self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
         self._patience = Patience(clock, settings.store_patience_seconds)
         self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
-        self._engine = EngineLife(load_engine, self._beats, clock, self._sheet)
+        self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)
         self._saver: Saver | None = None
+        self._offers: PortionOffers | None = None
         self._saved_again = False
 
     def run(self) -> WorkerReport:
@@ -89,8 +94,9 @@ class Worker:
             with self._beats.stood_in_for():
                 self._beats.begin()
                 self._go_rather_than_load()
-                feed, saver = self._begin(self._engine.start())
-                self._work(feed, saver)
+                if self._finds_work():
+                    feed, saver = self._begin(self._engine.start(self._desk.distrusts_engine))
+                    self._work(feed, saver)
             self._beats.end("ended", None, self._departure.seconds_left(_END_SECONDS))
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)
@@ -104,14 +110,23 @@ class Worker:
             raise
         finally:
             self._engine.close()
-        return WorkerReport(
-            self._settings.worker_id, saver.published, feed.rows, self._sheet.decoded
-        )
+        published, rows = (self._saver.published, self._beats.rows) if self._saver else (0, 0)
+        return WorkerReport(self._settings.worker_id, published, rows, self._sheet.decoded)
+
+    def _finds_work(self) -> bool:
+        """Claim a first shard, to be read while the model loads. False when nothing is left."""
+        self._desk.claim()
+        self._errands.wait(_FIRST_CLAIM_SECONDS)
+        self._errands.collect()
+        return not self._desk.nothing_left
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
         provenance = self._provenance_of(engine)
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
+        self._offers = PortionOffers(
+            self._settings, self._ledger, feed, self._errands, self._clock, self._patience
+        )
         saver = self._saver = Saver(
             self._settings,
             lambda: self._steering.told(provenance),
@@ -121,6 +136,7 @@ class Worker:
             self._clock,
             self._patience,
         )
+        self._desk.serve(feed)
         return feed, saver
 
     def _work(self, feed: Feed, saver: Saver) -> None:
@@ -162,6 +178,8 @@ class Worker:
             self._beats.beat_when_due()
             if not self._leaving:
                 self._desk.claim_when_hungry(feed)
+            if self._offers is not None:
+                self._offers.look_after()
             feed.top_up()
             if feed.running and not saver.full:
                 feed.step()

@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
 from pipeline.core.poison import Strike
-from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One worker's time on one shard under one epoch, as far as it is recorded."""
+    """One worker's time on one shard under one epoch, as far as it is recorded; where `portion` is
+    not 0, on that portion of it alone, as its `take`-th holder (decision 019)."""
 
     worker_id: str
     epoch: int
@@ -27,12 +28,21 @@ class Attempt:
     buckets: Buckets = Buckets()
     rows: int = 0
     tokens: TokenCounts = TokenCounts()
+    portion: int = 0
+    take: int = 0
+
+    @property
+    def order(self) -> tuple[int, bool, int, int]:
+        """An epoch's owner comes after its helpers, whose work it goes on with and publishes."""
+        return self.epoch, not self.portion, self.portion, self.take
 
     def to_json(self) -> dict[str, Any]:
         """The form it has in checkpoints and manifests (DESIGN §10)."""
+        portion = {"number": self.portion, "take": self.take}
         return {
             "worker_id": self.worker_id,
             "epoch": self.epoch,
+            **({"portion": portion} if self.portion else {}),
             "node": asdict(self.node),
             "started_at": self.started_at,
             "ended_at": self.ended_at,
@@ -62,6 +72,8 @@ class Attempt:
             buckets=Buckets.from_seconds(document["seconds"]),
             rows=document["rows"],
             tokens=TokenCounts(**document["tokens"]),
+            portion=document.get("portion", {}).get("number", 0),
+            take=document.get("portion", {}).get("take", 0),
         )
 
 
@@ -85,40 +97,65 @@ class Checkpoint:
 class Progress:
     """All that is known of a shard before this attempt: what is done, begun, and was paid."""
 
-    finished: Mapping[int, FinishedRow] = field(default_factory=dict)
+    finished: FinishedRows = field(default_factory=dict[int, FinishedRow])
     in_flight: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
     strikes: tuple[Strike, ...] = ()
+    unfed: frozenset[int] = frozenset()
+    """Epochs whose worker, as far as its session tells, gave no engine a row."""
 
     @property
     def ended_silently(self) -> bool:
-        """Whether the latest attempt ended without a word and without a row it finished."""
-        return (
-            bool(self.attempts) and self.attempts[-1].end == "lost" and not self.attempts[-1].rows
-        )
+        """Whether the latest attempt ended without a word and without a row it finished.
+
+        One whose worker only loaded says nothing of the rows; two in a row may have had rows that
+        kill before a beat can tell.
+        """
+        own = [attempt for attempt in self.attempts if not attempt.portion]
+        silent = [attempt.end == "lost" and not attempt.rows for attempt in own[-2:]]
+        if not silent or not silent[-1]:
+            return False
+        return own[-1].epoch not in self.unfed or silent == [True, True]
 
 
-def fold(checkpoints: Iterable[Checkpoint]) -> Progress:
-    """A shard's progress from its checkpoints, in any order.
+def in_order(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """As `fold` wants them."""
+    return sorted(checkpoints, key=lambda point: (point.attempt.order, point.seq))
 
-    In order of (epoch, seq): the first finished row of an index counts, the newest save of a row
-    in flight counts (an epoch continues or restarts what the one before it saved, so the newest
-    is never older news), and an attempt's account is that of its last checkpoint.
+
+def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None) -> Progress:
+    """A shard's progress from its checkpoints, which come in order of (epoch, seq).
+
+    In order of attempts, an epoch's helpers before its owner, and in each of seq: the first
+    finished row of an index counts, the newest save of a row in flight counts (an epoch continues
+    or restarts what the one before it saved, and an owner what its helpers saved, so the newest is
+    never older news), and an attempt's account is that of its last checkpoint. Holds one checkpoint
+    at a time; `finished`, empty, is filled with the rows. Raises `ValueError` when the order is
+    another one.
     """
-    finished: dict[int, FinishedRow] = {}
+    if finished is None:
+        finished = {}
     in_flight: dict[int, tuple[int, ...]] = {}
-    accounts: dict[int, Attempt] = {}
-    strikes: dict[tuple[int, int], Strike] = {}
-    for point in sorted(checkpoints, key=lambda c: (c.epoch, c.seq)):
+    accounts: dict[tuple[int, bool, int, int], Attempt] = {}
+    strikes: dict[tuple[int, int, int], Strike] = {}
+    latest: tuple[tuple[int, bool, int, int], int] | None = None
+    for point in checkpoints:
+        here = (point.attempt.order, point.seq)
+        if latest is not None and here < latest:
+            raise ValueError(f"checkpoint {here} comes after {latest}")
+        latest = here
         for row in point.finished:
-            finished.setdefault(row.row, row)
+            if row.row not in finished:
+                finished[row.row] = row
+            in_flight.pop(row.row, None)
         in_flight.update(point.in_flight)
-        strikes.update({(strike.epoch, strike.nth): strike for strike in point.strikes})
-        accounts[point.epoch] = point.attempt
+        portion = point.attempt.portion
+        strikes.update({(strike.epoch, portion, strike.nth): strike for strike in point.strikes})
+        accounts[point.attempt.order] = point.attempt
     return Progress(
         finished=finished,
         in_flight={row: tokens for row, tokens in in_flight.items() if row not in finished},
-        attempts=tuple(accounts[epoch] for epoch in sorted(accounts)),
+        attempts=tuple(accounts[order] for order in sorted(accounts)),
         strikes=tuple(strikes.values()),
     )
 

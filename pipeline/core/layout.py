@@ -19,9 +19,13 @@ class EpochOfShard(NamedTuple):
 
 
 class CheckpointName(NamedTuple):
+    """`portion` and `take` are 0 in the owner's own."""
+
     shard_id: int
     epoch: int
     seq: int
+    portion: int = 0
+    take: int = 0
 
 
 def parts_prefix(run_id: str) -> str:
@@ -48,6 +52,10 @@ def plan_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}plan.parquet"
 
 
+def ordered_key(run_id: str, number: int, digest: str) -> str:
+    return f"{run_prefix(run_id)}ordered/{part_name(number)}-{digest}.parquet"
+
+
 def leases_prefix(run_id: str, shard_id: int | None = None) -> str:
     every = f"{run_prefix(run_id)}leases/"
     return every if shard_id is None else f"{every}{shard_id:05d}/"
@@ -55,6 +63,19 @@ def leases_prefix(run_id: str, shard_id: int | None = None) -> str:
 
 def lease_key(run_id: str, shard_id: int, epoch: int) -> str:
     return f"{leases_prefix(run_id, shard_id)}{epoch:06d}.json"
+
+
+def portion_key(run_id: str, shard_id: int, epoch: int, portion: int) -> str:
+    """Below the shard's leases, so that whoever looks for a newer epoch sees it in the answer."""
+    return f"{leases_prefix(run_id, shard_id)}portions/{epoch:06d}-{portion:06d}.json"
+
+
+def take_key(run_id: str, shard_id: int, epoch: int, portion: int, take: int) -> str:
+    return f"{leases_prefix(run_id, shard_id)}portions/{epoch:06d}-{portion:06d}/{take:06d}.json"
+
+
+def ask_key(run_id: str, shard_id: int, worker_id: str, number: int) -> str:
+    return f"{leases_prefix(run_id, shard_id)}asks/{worker_id}-{number:06d}.json"
 
 
 def sessions_prefix(run_id: str) -> str:
@@ -70,8 +91,17 @@ def checkpoints_prefix(run_id: str, shard_id: int | None = None) -> str:
     return every if shard_id is None else f"{every}{shard_id:05d}/"
 
 
-def checkpoint_key(run_id: str, shard_id: int, epoch: int, seq: int) -> str:
+def checkpoint_key(
+    run_id: str, shard_id: int, epoch: int, seq: int, portion: int = 0, take: int = 0
+) -> str:
+    if portion:
+        prefix = portion_checkpoints_prefix(run_id, shard_id)
+        return f"{prefix}{epoch:06d}-{portion:06d}-{take:06d}-{seq:06d}.parquet"
     return f"{checkpoints_prefix(run_id, shard_id)}{epoch:06d}-{seq:06d}.parquet"
+
+
+def portion_checkpoints_prefix(run_id: str, shard_id: int) -> str:
+    return f"{checkpoints_prefix(run_id, shard_id)}portions/"
 
 
 def shard_manifests_prefix(run_id: str) -> str:
@@ -108,6 +138,24 @@ def lease_of(key: str) -> EpochOfShard | None:
     return EpochOfShard(int(found[1]), int(found[2])) if found else None
 
 
+def portion_of(key: str) -> tuple[int, int, int] | None:
+    """Shard, epoch and number of an offered portion."""
+    found = re.search(r"/leases/(\d{5,})/portions/(\d{6,})-(\d{6,})\.json$", key)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def take_of(key: str) -> tuple[int, int, int, int] | None:
+    """Shard, epoch and number of a portion, and the number of the take."""
+    found = re.search(r"/leases/(\d{5,})/portions/(\d{6,})-(\d{6,})/(\d{6,})\.json$", key)
+    return (int(found[1]), int(found[2]), int(found[3]), int(found[4])) if found else None
+
+
+def ask_of(key: str) -> tuple[int, str, int] | None:
+    """Shard, asking worker and number of its ask."""
+    found = re.search(r"/leases/(\d{5,})/asks/([^/]+)-(\d{6,})\.json$", key)
+    return (int(found[1]), found[2], int(found[3])) if found else None
+
+
 def worker_of_session(key: str) -> str | None:
     found = re.search(r"/sessions/([^/]+)\.json$", key)
     return found[1] if found else None
@@ -119,10 +167,22 @@ def shard_of_manifest(key: str) -> int | None:
 
 
 def checkpoint_of(key: str) -> CheckpointName | None:
-    found = re.search(r"/checkpoints/(\d{5,})/(\d{6,})-(\d{6,})\.parquet$", key)
-    return CheckpointName(int(found[1]), int(found[2]), int(found[3])) if found else None
+    if found := re.search(r"/checkpoints/(\d{5,})/(\d{6,})-(\d{6,})\.parquet$", key):
+        return CheckpointName(int(found[1]), int(found[2]), int(found[3]))
+    found = re.search(
+        r"/checkpoints/(\d{5,})/portions/(\d{6,})-(\d{6,})-(\d{6,})-(\d{6,})\.parquet$", key
+    )
+    if found is None:
+        return None
+    shard_id, epoch, portion, take, seq = (int(part) for part in found.groups())
+    return CheckpointName(shard_id, epoch, seq, portion, take)
 
 
 def run_of(key: str) -> str | None:
     found = re.match(r"runs/([^/]+)/", key)
     return found[1] if found else None
+
+
+def compile_cache_key(identity: str) -> str:
+    """In the place where compiled code is kept, which is nobody's output."""
+    return f"{identity}.tar.gz"

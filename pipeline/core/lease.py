@@ -43,9 +43,10 @@ class BeatWatch:
 
 
 def may_claim(
-    lease: Lease | None, *, holder_over: bool, silent_for: float, lease_seconds: float
+    lease: object | None, *, holder_over: bool, silent_for: float, lease_seconds: float
 ) -> bool:
-    """Whether a shard with this latest lease is free: never held, let go, or its holder silent.
+    """Whether a shard with this latest lease, or a portion with this latest take, is free: never
+    held, let go, or its holder silent.
 
     `silent_for` is how long the observer, by its own clock, has seen the holder's beat stand still.
     """

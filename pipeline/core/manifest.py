@@ -7,8 +7,8 @@ so that no reader rounds it by accident, and null money means an unknown price.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -41,21 +41,37 @@ class Provenance:
     tags: Mapping[str, str]
 
 
+@dataclass(slots=True)
+class _Count:
+    """What is counted of rows while somebody else goes through them."""
+
+    rows: int = 0
+    errors: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def passing(self, rows: Iterable[FinishedRow]) -> Iterator[FinishedRow]:
+        for row in rows:
+            self.rows += 1
+            self.errors += row.error is not None
+            self.reasons[row.finish_reason or "error"] += 1
+            yield row
+
+
 def shard_manifest(
     provenance: Provenance,
     shard: Shard,
     output_uri: str,
-    rows: Sequence[FinishedRow],
+    rows: Iterable[FinishedRow],
     attempts: Sequence[Attempt],
     quarantined: Mapping[int, Sequence[Strike]] = MappingProxyType({}),
 ) -> Json:
-    """The manifest of one shard: `rows` are all of it, `attempts` all that worked on it.
+    """The manifest of one shard: `rows` are all of it, gone through once, `attempts` all that
+    worked on it.
 
     `quarantined` are the rows given up, and the engine deaths that are the evidence.
     """
-    errors = sum(row.error is not None for row in rows)
-    reasons = Counter(row.finish_reason or "error" for row in rows)
-    tokens = _tokens_of(rows, attempts)
+    count = _Count()
+    tokens = _tokens_of(count.passing(rows), attempts)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": provenance.run_id,
@@ -67,14 +83,14 @@ def shard_manifest(
             "row_groups": list(shard.row_groups),
             "first_row": shard.first_row,
             "rows": shard.rows,
-            "rows_selected": len(rows),
+            "rows_selected": count.rows,
         },
         "output": {
             "uri": output_uri,
-            "rows": len(rows),
-            "rows_ok": len(rows) - errors,
-            "rows_error": errors,
-            "finish_reasons": dict(sorted(reasons.items())),
+            "rows": count.rows,
+            "rows_ok": count.rows - count.errors,
+            "rows_error": count.errors,
+            "finish_reasons": dict(sorted(count.reasons.items())),
         },
         "model": dict(provenance.model),
         "tokens": asdict(tokens),
@@ -98,7 +114,8 @@ def _tokens_of(rows: Iterable[FinishedRow], attempts: Iterable[Attempt]) -> Toke
         output=published.output,
         draft_proposed=paid.draft_proposed,
         draft_accepted=paid.draft_accepted,
-        wasted=max(0, paid.output + paid.wasted - published.output),
+        wasted=max(0, paid.output + paid.wasted + paid.copied - published.output),
+        copied=paid.copied,
     )
 
 

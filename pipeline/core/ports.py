@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.fleet import WorkerEnd
 from pipeline.core.notice import Notice
 from pipeline.core.rows import Completion, EngineMetrics, FinishedRow, Prompt, Request, Sampling
 from pipeline.core.shards import Shard
+
+Body: TypeAlias = bytes | Path
+"""What is written to a store: in memory or, as it may be too large for that, a file that nobody
+changes meanwhile."""
 
 
 class ObjectStore(Protocol):
@@ -26,7 +32,7 @@ class ObjectStore(Protocol):
         """Write the object, replacing what was there; readers see the old or the new, whole."""
         ...
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         """Write the object unless one is there. True to exactly one caller: the one that made it.
 
         A caller whose answer may have been lost is told True only if the stored body equals its
@@ -91,9 +97,10 @@ class Engine(Protocol):
         """
         ...
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
-        """Tokens generated so far, saved ones included, of every unfinished request. Answers after
-        a death as well, with what was known of them, and never raises."""
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
+        """Tokens generated so far, saved ones included, of every unfinished request, as they are
+        until the next step: copy what is to be kept. Answers after a death as well, with what was
+        known of them, and never raises."""
         ...
 
     def abort(self, request_ids: Iterable[str]) -> None: ...
@@ -149,8 +156,12 @@ class ShardInput(Protocol):
         """The job's sampling with the row's own overrides. Raises `RowRejected`."""
         ...
 
-    def encode_part(self, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
-        """The published file: carried columns and outputs, `manifest` inside. One entry a row."""
+    def part(
+        self, finished: Iterable[FinishedRow], manifest: bytes
+    ) -> AbstractContextManager[Body]:
+        """The file to publish: carried columns and outputs, `manifest` inside. It may be gone when
+        the context is left. Raises `ValueError` unless `finished` is every row once and in order.
+        """
         ...
 
     def difference(self, part: bytes) -> str | None:

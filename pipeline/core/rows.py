@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 Message: TypeAlias = Mapping[str, str]
 
@@ -69,6 +69,11 @@ class Sampling:
             and self.logprobs is None
             and self.structured is None
         )
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same prompt has the same answer every time: nothing is left to chance."""
+        return self.temperature == 0.0 or self.seed is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,23 @@ class FinishedRow:
         return FinishedRow(**{**document, "logprobs": tuple(map(_position, positions))})
 
 
+class FinishedRows(Protocol):
+    """The finished rows of one shard, by row: a dict, or what keeps most of them on a disk.
+
+    There may be millions: ask for one, or for each from the first on, and collect none of them.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, row: object, /) -> bool: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def __getitem__(self, row: int, /) -> FinishedRow: ...
+
+    def __setitem__(self, row: int, finished: FinishedRow, /) -> None: ...
+
+
 def _position(document: Mapping[str, Any]) -> PositionLogprobs:
     return PositionLogprobs(
         document["token"],
@@ -146,7 +168,8 @@ def _position(document: Mapping[str, Any]) -> PositionLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Tokens of some rows. `wasted` were decoded and paid for, but are in no published row."""
+    """Tokens of some rows. `wasted` were decoded and paid for, but are in no published row;
+    `copied` are in published rows, but nobody decoded them: another row's answer holds for them."""
 
     input: int = 0
     cached_input: int = 0
@@ -154,6 +177,7 @@ class TokenCounts:
     draft_proposed: int = 0
     draft_accepted: int = 0
     wasted: int = 0
+    copied: int = 0
 
     def __add__(self, other: TokenCounts) -> TokenCounts:
         return TokenCounts(
@@ -163,18 +187,17 @@ class TokenCounts:
             draft_proposed=self.draft_proposed + other.draft_proposed,
             draft_accepted=self.draft_accepted + other.draft_accepted,
             wasted=self.wasted + other.wasted,
+            copied=self.copied + other.copied,
         )
 
     @staticmethod
     def of_rows(rows: Iterable[FinishedRow]) -> TokenCounts:
-        total = TokenCounts()
+        given = cached = output = 0
         for row in rows:
-            total += TokenCounts(
-                input=row.prompt_tokens,
-                cached_input=row.cached_tokens,
-                output=row.completion_tokens,
-            )
-        return total
+            given += row.prompt_tokens
+            cached += row.cached_tokens
+            output += row.completion_tokens
+        return TokenCounts(input=given, cached_input=cached, output=output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from pipeline.core.money import (
     dollars,
     sum_of,
 )
+from pipeline.core.portion import AttemptName
 from pipeline.core.shards import Shard
 
 ENDED = frozenset({"ended", "failed"})
@@ -36,8 +37,8 @@ ENDED = frozenset({"ended", "failed"})
 class SessionBill:
     """One worker session, as the beat of this number left it.
 
-    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by shard and
-    epoch, where it did not publish the shard itself.
+    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
+    where it did not publish the shard itself. `start` says how its engine came about.
     """
 
     worker_id: str
@@ -48,7 +49,8 @@ class SessionBill:
     decoded: int = 0
     beat: int = 0
     unshared: int = 0
-    attempts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    attempts: Mapping[AttemptName, int] = field(default_factory=dict)
+    start: Mapping[str, Any] | None = None
 
     @property
     def usd(self) -> Decimal | None:
@@ -70,8 +72,8 @@ def run_manifest(
     can fail, and is checked, is that shards were charged more than the session lasted.
     """
     _check_counts(planned, manifests)
-    charges = _charges(manifests)
-    bills = [_proved(bill, charges[bill.worker_id].buckets) for bill in bills]
+    charges = charges_of(manifests)
+    bills = [proved(bill, charges[bill.worker_id].buckets) for bill in bills]
     unallocated = [_unallocated(bill, charges[bill.worker_id]) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
@@ -115,6 +117,7 @@ def run_manifest(
                 "state": bill.state,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
+                **({"start": dict(bill.start)} if bill.start else {}),
             }
             for bill in bills
         ],
@@ -150,23 +153,31 @@ def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any
 
 
 @dataclass(slots=True)
-class _Charge:
+class Charge:
     """What shards are charged with for one worker, in all."""
 
     usd: Decimal = Decimal(0)
     buckets: Buckets = Buckets()
-    decoded: dict[tuple[int, int], int] = field(default_factory=dict)
+    decoded: dict[AttemptName, int] = field(default_factory=dict)
 
 
-def _charges(manifests: Iterable[Mapping[str, Any]]) -> Mapping[str, _Charge]:
-    charges: defaultdict[str, _Charge] = defaultdict(_Charge)
+def charges_of(manifests: Iterable[Mapping[str, Any]]) -> defaultdict[str, Charge]:
+    """By worker; nothing for those that shards are not charged for."""
+    charges: defaultdict[str, Charge] = defaultdict(Charge)
     for manifest in manifests:
         for attempt in manifest["attempts"]:
             charge = charges[attempt["worker_id"]]
             charge.usd += attempt_cost(attempt) or Decimal(0)
             charge.buckets += Buckets.from_seconds(attempt["seconds"])
-            charge.decoded[manifest["shard_id"], attempt["epoch"]] = _decoded(attempt)
+            charge.decoded[_name(manifest["shard_id"], attempt)] = _decoded(attempt)
     return charges
+
+
+def _name(shard_id: int, manifest_attempt: Mapping[str, Any]) -> AttemptName:
+    portion = manifest_attempt.get("portion", {})
+    return AttemptName(
+        shard_id, manifest_attempt["epoch"], portion.get("number", 0), portion.get("take", 0)
+    )
 
 
 def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
@@ -175,7 +186,7 @@ def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
     return decoded
 
 
-def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
+def proved(bill: SessionBill, charged: Buckets) -> SessionBill:
     """A worker that died lived at least as long as its checkpoints, which shards are charged by,
     prove: its last beat may be older. One that ended said itself how long it lived."""
     if bill.state in ENDED:
@@ -189,7 +200,7 @@ def _proved(bill: SessionBill, charged: Buckets) -> SessionBill:
     return replace(bill, buckets=proved)
 
 
-def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
+def _unallocated(bill: SessionBill, charge: Charge) -> Json:
     over = charge.buckets.total - bill.buckets.total
     if over > 0:
         raise BooksUnbalanced(
@@ -209,7 +220,7 @@ def _unallocated(bill: SessionBill, charge: _Charge) -> Json:
     }
 
 
-def _unknown_to_shards(bill: SessionBill, charge: _Charge) -> int:
+def _unknown_to_shards(bill: SessionBill, charge: Charge) -> int:
     """Tokens decoded after the shard was somebody else's, who could not know of them."""
     return sum(
         max(0, decoded - charge.decoded.get(attempt, 0))

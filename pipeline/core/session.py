@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.portion import AttemptName
 from pipeline.core.run_manifest import ENDED, SessionBill
 
 State = Literal["load", "work", "drain", "ended", "failed"]
@@ -14,17 +15,35 @@ State = Literal["load", "work", "drain", "ended", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class ShardAccount:
-    """What this session did for one shard under one epoch, so far."""
+    """What this session did for one shard under one epoch, so far; `spare` rows it would share."""
 
     epoch: int
     decoded: int = 0
     useful_micros: int = 0
+    spare: int = 0
+
+
+Weights = Literal["local", "node", "bucket", "streamed"]
+Compiled = Literal["off", "node", "bucket", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """How a session's latest engine came about: seconds to have all files here, vLLM imported
+    meanwhile, and to load; where weights and compiled code came from."""
+
+    fetch_seconds: float
+    load_seconds: float
+    bytes_fetched: int
+    weights: Weights
+    compiled: Compiled
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
-    worker's; `unshared` tokens were decoded for none. `error` says why a session failed."""
+    worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
+    `unshared` tokens were decoded for none. `error` says why a session failed."""
 
     worker_id: str
     beat: int
@@ -36,19 +55,32 @@ class Session:
     buckets: Buckets = Buckets()
     shards: Mapping[int, ShardAccount] = field(default_factory=dict)
     dropped: Mapping[int, ShardAccount] = field(default_factory=dict)
+    portions: Mapping[AttemptName, ShardAccount] = field(default_factory=dict)
+    helping: int = 0
     rows: int = 0
     decoded: int = 0
     unshared: int = 0
     error: str | None = None
     error_kind: str | None = None
+    start: EngineStart | None = None
 
     @property
     def over(self) -> bool:
         return self.state in ENDED
 
-    def account(self, shard_id: int) -> ShardAccount | None:
-        """What it says of a shard that it did not publish."""
-        return self.shards.get(shard_id) or self.dropped.get(shard_id)
+    @property
+    def only_loaded(self) -> bool:
+        """Whether it never said that it had an engine to give rows to."""
+        began = self.buckets.useful or self.rows or self.decoded or self.shards or self.dropped
+        began = began or bool(self.portions)
+        return self.state not in ("work", "drain") and not began
+
+    def account(self, name: AttemptName) -> ShardAccount | None:
+        """What it says of an attempt that did not publish."""
+        if name.portion:
+            return self.portions.get(name)
+        found = self.shards.get(name.shard_id) or self.dropped.get(name.shard_id)
+        return found if found is not None and found.epoch == name.epoch else None
 
     @property
     def bill(self) -> SessionBill:
@@ -62,10 +94,12 @@ class Session:
             self.beat,
             self.unshared,
             {
-                (shard_id, account.epoch): account.decoded
+                AttemptName(shard_id, account.epoch): account.decoded
                 for accounts in (self.shards, self.dropped)
                 for shard_id, account in accounts.items()
-            },
+            }
+            | {name: account.decoded for name, account in self.portions.items()},
+            None if self.start is None else asdict(self.start),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -82,11 +116,16 @@ class Session:
             "seconds": self.buckets.seconds(),
             "shards": _accounts_to_json(self.shards),
             "dropped": _accounts_to_json(self.dropped),
+            "portions": {
+                "-".join(map(str, name)): asdict(account) for name, account in self.portions.items()
+            },
+            "helping": self.helping,
             "rows": self.rows,
             "decoded": self.decoded,
             "unshared": self.unshared,
             "error": self.error,
             "error_kind": self.error_kind,
+            "start": None if self.start is None else asdict(self.start),
         }
 
     @staticmethod
@@ -106,11 +145,19 @@ class Session:
             buckets=Buckets.from_seconds(document["seconds"]),
             shards=_accounts_of(document["shards"]),
             dropped=_accounts_of(document["dropped"]),
+            # Sessions of a run that began before there were portions have none.
+            portions={
+                AttemptName(*map(int, name.split("-"))): ShardAccount(**account)
+                for name, account in document.get("portions", {}).items()
+            },
+            helping=document.get("helping", 0),
             rows=document["rows"],
             decoded=document["decoded"],
             unshared=document["unshared"],
             error=document["error"],
             error_kind=document["error_kind"],
+            # Sessions of earlier versions, which a run may go on from, have none.
+            start=EngineStart(**start) if (start := document.get("start")) else None,
         )
 
 

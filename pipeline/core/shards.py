@@ -5,6 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+STRETCH_ROWS = 65_536
+"""Rows of a shard that are admitted together: in any order inside a stretch, and stretches one
+after the other, at most two of them at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A file and what tells this version of it from another.
+
+    `etag` is the store's own, or any string that changes when the content does; `size` is in bytes.
+    """
+
+    uri: str
+    etag: str
+    size: int
+
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
@@ -14,10 +30,7 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file as it was when the run was planned.
-
-    `etag` is the store's own, or any string that changes when the content does.
-    """
+    """One file as it was when the run was planned."""
 
     uri: str
     etag: str

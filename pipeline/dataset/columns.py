@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.errors import InputInvalid, JobInvalid
-from pipeline.dataset.outputs import output_schema
+from pipeline.dataset.carriers import carrier_schema
+from pipeline.dataset.outputs import ROW_KEY, output_schema
 from pipeline.dataset.prompts import check_prompt_type, check_template, prompt_columns
 from pipeline.job import JobSpec
 from pipeline.yaml_lines import closest
@@ -40,6 +42,8 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
     check_template(job.input)
     for_prompt = prompt_columns(job.input)
     carried = list(job.input.columns) if job.input.columns is not None else schema.names
+    if job.shards.order == "prefix" and ROW_KEY not in carried:
+        carried.append(ROW_KEY)
     needed = {
         "input.prompt"
         if job.input.prompt
@@ -74,6 +78,29 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
     return Columns(tuple(read), tuple(asked), pa.schema([schema.field(n) for n in carried]))
 
 
+def copied_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
+    """What a copy in another order takes from the dataset itself. Raises `JobInvalid`.
+
+    `resolve_columns` then finds the same in the copy, and the rows' numbers beside.
+    """
+    shards = job.shards.model_copy(update={"order": "input"})
+    columns = resolve_columns(job.model_copy(update={"shards": shards}), schema, uri)
+    if ROW_KEY in columns.read:
+        raise JobInvalid(
+            f"the input has a column {ROW_KEY!r}, which order: prefix keeps rows' numbers in",
+            where=f"shards.order, {uri}",
+            hint="list the columns to carry in input.columns, without it, or rename it",
+        )
+    if job.input.where is not None and looks_beyond_its_row(job.input.where):
+        raise JobInvalid(
+            "a condition with a subquery chooses other rows in other shards",
+            where="input.where",
+            hint="write it without SELECT, or plan with order: input",
+        )
+    carrier_schema(pa.schema([schema.field(name) for name in columns.read]))
+    return columns
+
+
 def check_same(schema: pa.Schema, columns: Columns, first: pa.Schema, uri: str) -> None:
     """Every file must agree with the first on what is read. Raises `InputInvalid`."""
     _unambiguous(schema, uri)
@@ -98,12 +125,7 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     if not where.strip():
         raise _unworkable("it is empty")
     with _sandbox() as database:
-        [[text]] = database.execute(
-            "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
-        ).fetchall()
-        tree = json.loads(text)
-        if tree["error"]:
-            raise _unworkable(tree.get("error_message", ""))
+        tree = _parsed(database, where)
         fickle = {
             name
             for (name,) in database.execute(
@@ -113,7 +135,7 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
         }
     named: set[str] = set()
     whole = False
-    for node in _nodes(tree["statements"]):
+    for node in _nodes(tree):
         if node.get("class") == "FUNCTION" and node["function_name"].lower() in fickle:
             raise _unworkable(f"{node['function_name']}() answers differently every time")
         if node.get("sample"):
@@ -124,6 +146,22 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     if named & _FICKLE_WORDS - {name.lower() for name in schema.names}:
         raise _unworkable("the present time is another one every time")
     return [name for name in schema.names if whole or name.lower() in named]
+
+
+def looks_beyond_its_row(where: str) -> bool:
+    """Whether a condition may depend on other rows of the shard than the one it is asked of."""
+    with _sandbox() as database:
+        return any(node.get("class") == "SUBQUERY" for node in _nodes(_parsed(database, where)))
+
+
+def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> object:
+    [[text]] = database.execute(
+        "SELECT json_serialize_sql(?)", [f"SELECT 1 WHERE (\n{where}\n)"]
+    ).fetchall()
+    tree = json.loads(text)
+    if tree["error"]:
+        raise _unworkable(tree.get("error_message", ""))
+    return tree["statements"]
 
 
 @contextmanager
@@ -156,16 +194,30 @@ def _unworkable(why: str) -> JobInvalid:
 
 def matching_rows(table: pa.Table, where: str) -> pa.Array:
     """Indices of the rows for which the SQL condition is true, ascending."""
-    numbered = table.append_column(_ROW, pa.array(range(len(table)), pa.int64()))
+    with condition(where) as matching:
+        return matching(table, 0)
+
+
+@contextmanager
+def condition(where: str) -> Iterator[Callable[[pa.Table, int], pa.Array]]:
+    """`matching_rows` for table after table; the second argument is the first row's number."""
     with _sandbox() as database:
-        try:
-            database.register("rows_of_shard", numbered)
-            found = database.sql(
-                f'SELECT "{_ROW}" FROM rows_of_shard WHERE (\n{where}\n) ORDER BY 1'  # noqa: S608
-            ).to_arrow_table()
-        except duckdb.Error as problem:
-            raise _unworkable(str(problem).splitlines()[0]) from problem
-    return found.column(0).combine_chunks()
+        yield lambda table, first: _matching(database, table, where, first)
+
+
+def _matching(
+    database: duckdb.DuckDBPyConnection, table: pa.Table, where: str, first: int
+) -> pa.Array:
+    # A condition may see this column too, so it numbers the shard's rows and not the table's.
+    numbers = pa.array(range(first, first + len(table)), pa.int64())
+    try:
+        database.register("rows_of_shard", table.append_column(_ROW, numbers))
+        found = database.sql(
+            f'SELECT "{_ROW}" FROM rows_of_shard WHERE (\n{where}\n) ORDER BY 1'  # noqa: S608
+        ).to_arrow_table()
+    except duckdb.Error as problem:
+        raise _unworkable(str(problem).splitlines()[0]) from problem
+    return pc.subtract(found.column(0).combine_chunks(), first)
 
 
 def _unambiguous(schema: pa.Schema, uri: str) -> None:

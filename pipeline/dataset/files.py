@@ -1,12 +1,14 @@
-"""Which files a dataset is made of, and what their footers say. No row is read here."""
+"""Which files a dataset is made of, and whether they are still the planned ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,13 +16,22 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.core.errors import InputChanged, InputInvalid, SpotmillError, StoreUnavailable
-from pipeline.core.shards import InputFile, RowGroup, Shard
+from pipeline.core.shard_list import ShardList
+from pipeline.core.shards import FileVersion, Shard
 from pipeline.stores.options import StoreOptions, arrow_filesystem, s3fs_filesystem
 from pipeline.stores.reading import translated
 from pipeline.stores.retry import retrying
 
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+    from s3fs import S3FileSystem
+
+__all__ = ["FileVersion", "check_unchanged", "check_versions", "current_version", "discover"]
+
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
-_CONCURRENT_FOOTERS = 16
+_CONCURRENT_LOOKS = 16
+# A listing answers for a thousand objects at once, though it may tell of others too.
+_WORTH_A_LISTING = 64
 # pyarrow raises plain OSErrors for files that are broken or encrypted; these words tell them.
 _BROKEN = (
     "thrift",
@@ -32,15 +43,6 @@ _BROKEN = (
     "decompress",
     "Invalid BYTE_ARRAY",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FileVersion:
-    """A file and what tells this version of it from another."""
-
-    uri: str
-    etag: str
-    size: int
 
 
 def discover(uri: str, options: StoreOptions) -> list[FileVersion]:
@@ -77,47 +79,91 @@ def _listed(uri: str, options: StoreOptions) -> list[FileVersion]:
     fs, scheme, path = _control(uri, options)
     with translated(uri):
         if any(mark in path for mark in "*?["):
-            found = {name: fs.info(name) for name in fs.glob(path)}
+            found = fs.glob(path, detail=True)
         elif path.endswith("/") or fs.isdir(path):
             found = fs.find(path, detail=True)
             found = {name: info for name, info in found.items() if _is_data(name, path)}
         else:
-            found = {path: fs.info(path)} if fs.exists(path) else {}
+            try:
+                found = {path: fs.info(path)}
+            except FileNotFoundError:
+                found = {}
     data = {name: info for name, info in found.items() if info.get("type") != "directory"}
     return [_version(scheme, name, data[name]) for name in sorted(data)]
 
 
 def check_unchanged(shards: Iterable[Shard], options: StoreOptions) -> None:
     """Raises `InputChanged` when a file is not, or is no longer, the planned one."""
-    planned = {shard.uri: (shard.etag, shard.size) for shard in shards}
-    with ThreadPoolExecutor(_CONCURRENT_FOOTERS) as pool:
-        versions = pool.map(lambda uri: current_version(uri, options), planned)
-        for (uri, (etag, size)), now in zip(planned.items(), versions, strict=True):
-            if now is None or (now.etag, now.size) != (etag, size):
-                found = "it is gone" if now is None else f"etag {now.etag}, {now.size} bytes"
-                raise InputChanged(
-                    "the input changed since the run was planned",
-                    where=uri,
-                    why=f"planned with etag {etag}, {size} bytes; now {found}",
-                    hint="put the planned file back and `resume`, or start a new run (--run-id)",
-                )
+    check_versions(ShardList.of(shards).versions, options)
 
 
-def read_footers(
-    files: Sequence[FileVersion], options: StoreOptions
-) -> Iterable[tuple[InputFile, pa.Schema]]:
-    """Row groups and schema of each file, in order. Raises `InputInvalid` for other files."""
-    with ThreadPoolExecutor(_CONCURRENT_FOOTERS) as pool:
-        yield from pool.map(lambda file: _footer(file, options), files)
+def check_versions(planned: Iterable[FileVersion], options: StoreOptions) -> None:
+    """Raises `InputChanged` when a file is not, or is no longer, in this version."""
+    versions = {file.uri: file for file in planned}
+    found = _current_versions(list(versions), options)
+    for uri, was in versions.items():
+        now = found[uri]
+        if now != was:
+            seen = "it is gone" if now is None else f"etag {now.etag}, {now.size} bytes"
+            raise InputChanged(
+                "the input changed since the run was planned",
+                where=uri,
+                why=f"planned with etag {was.etag}, {was.size} bytes; now {seen}",
+                hint="put the planned file back and `resume`, or start a new run (--run-id)",
+            )
 
 
-def open_parquet(uri: str, options: StoreOptions) -> pq.ParquetFile:
-    """Raises `InputInvalid` when it is no (whole) Parquet file, `StoreUnavailable` on bad luck."""
+def _current_versions(
+    uris: Sequence[str], options: StoreOptions
+) -> Mapping[str, FileVersion | None]:
+    """All of these as they are now, with a request for each only where they are few."""
+    folders = Counter(uri.rpartition("/")[0] for uri in uris if uri.startswith("s3://"))
+    found: dict[str, FileVersion | None] = {}
+    for folder, wanted in folders.items():
+        if wanted >= _WORTH_A_LISTING:
+            listed = {file.uri: file for file in _in_folder(folder, options)}
+            inside = (uri for uri in uris if uri.rpartition("/")[0] == folder)
+            found.update((uri, listed.get(uri)) for uri in inside)
+    left = [uri for uri in uris if uri not in found]
+    if not folders or len(left) < 2:
+        found.update((uri, current_version(uri, options)) for uri in left)
+        return found
+    with ThreadPoolExecutor(_CONCURRENT_LOOKS) as pool:
+        versions = pool.map(lambda uri: current_version(uri, options), left)
+        found.update(zip(left, versions, strict=True))
+    return found
+
+
+def _in_folder(folder: str, options: StoreOptions) -> list[FileVersion]:
+    def look() -> list[FileVersion]:
+        fs, scheme, path = _control(folder, options)
+        with translated(folder):
+            try:
+                infos = fs.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
+        return [_version(scheme, i["name"], i) for i in infos if i["type"] == "file"]
+
+    return retrying(f"list {folder}", look)
+
+
+def open_parquet(
+    uri: str,
+    options: StoreOptions,
+    filesystem: Callable[[str, StoreOptions], tuple[FileSystem, str]] = arrow_filesystem,
+    buffer_bytes: int = 0,
+) -> pq.ParquetFile:
+    """What is asked of it is fetched ahead, or streamed if `buffer_bytes` are given, a column each.
+
+    Raises `InputInvalid` when it is no (whole) Parquet file, `StoreUnavailable` on bad luck.
+    """
 
     def attempt() -> pq.ParquetFile:
-        fs, path = arrow_filesystem(uri, options)
+        fs, path = filesystem(uri, options)
         try:
-            return pq.ParquetFile(path, filesystem=fs, pre_buffer=True)
+            return pq.ParquetFile(
+                path, filesystem=fs, pre_buffer=not buffer_bytes, buffer_size=buffer_bytes
+            )
         except pa.ArrowInvalid as problem:
             raise InputInvalid(
                 "not a whole Parquet file",
@@ -149,17 +195,25 @@ def read_error(problem: OSError, uri: str) -> SpotmillError:
     return StoreUnavailable("cannot read the file", where=uri, why=why)
 
 
-def _footer(file: FileVersion, options: StoreOptions) -> tuple[InputFile, pa.Schema]:
-    with open_parquet(file.uri, options) as parquet:
-        groups = (parquet.metadata.row_group(i) for i in range(parquet.num_row_groups))
-        row_groups = tuple(RowGroup(group.num_rows, group.total_byte_size) for group in groups)
-        return InputFile(file.uri, file.etag, file.size, row_groups), parquet.schema_arrow
-
-
 def _control(uri: str, options: StoreOptions) -> tuple[AbstractFileSystem, str, str]:
     if uri.startswith("s3://"):
-        return s3fs_filesystem(options), "s3://", uri.removeprefix("s3://")
+        return _s3fs_at_hand(options), "s3://", uri.removeprefix("s3://")
     return LocalFileSystem(), "", uri.removeprefix("file://")
+
+
+_lock = threading.Lock()
+_s3fs: dict[object, S3FileSystem] = {}
+
+
+def _s3fs_at_hand(options: StoreOptions) -> S3FileSystem:
+    """One instance for as long as what it is made from stays the same, and for one process alone;
+    making it costs more than asking it."""
+    environment = frozenset(pair for pair in os.environ.items() if pair[0].startswith("AWS_"))
+    made_from = (os.getpid(), options, environment)
+    with _lock:
+        if made_from not in _s3fs:
+            _s3fs[made_from] = s3fs_filesystem(options)
+        return _s3fs[made_from]
 
 
 def _is_data(name: str, root: str) -> bool:

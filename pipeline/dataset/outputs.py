@@ -6,6 +6,8 @@ import pyarrow as pa
 
 from pipeline.job import SamplingSpec
 
+ROW_KEY = "spotmill_row"
+"""A row's number in the whole input, from 0, where shards are not in the input's order."""
 OUTPUT_SCHEMA = pa.schema(
     [
         pa.field("completion", pa.string()),

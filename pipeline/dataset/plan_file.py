@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import ObjectDamaged
-from pipeline.core.shards import Shard
+from pipeline.core.shard_list import ShardList
+from pipeline.core.shards import FileVersion, Shard
 
 _SCHEMA_KEY = b"spotmill.input_schema"
+_ORIGIN_KEY = b"spotmill.copied_from"
+_SHARDS_AT_ONCE = 65_536
 _PLAN_SCHEMA = pa.schema(
     [
         ("shard_id", pa.int32()),
@@ -29,65 +34,109 @@ _PLAN_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The dataset as it was listed: its files that hold rows, and how many shards and rows these
+    give by their footers."""
+
+    files: tuple[FileVersion, ...]
+    shards: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    shards: tuple[Shard, ...]
-    schema: pa.Schema
+    """`copied_from` is the dataset itself where the shards are cut from an ordered copy of it."""
+
+    shards: Sequence[Shard]
+    schema: pa.Schema = field(compare=False)
+    copied_from: Origin | None = None
 
     @property
     def rows(self) -> int:
-        return sum(shard.rows for shard in self.shards)
+        return ShardList.of(self.shards).rows
+
+    @property
+    def origin(self) -> Origin:
+        """The dataset that the job names."""
+        if self.copied_from is not None:
+            return self.copied_from
+        shards = ShardList.of(self.shards)
+        return Origin(tuple(dict.fromkeys(shards.versions)), len(shards), shards.rows)
 
 
 def encode_plan(plan: Plan) -> bytes:
     """The same plan gives the same bytes."""
-    table = _table(plan.shards)
-    schema = base64.b64encode(plan.schema.serialize().to_pybytes())
+    metadata = {_SCHEMA_KEY: base64.b64encode(plan.schema.serialize().to_pybytes())}
+    if plan.copied_from is not None:
+        metadata[_ORIGIN_KEY] = json.dumps(asdict(plan.copied_from)).encode()
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_SCHEMA_KEY: schema}), sink, compression="zstd")
+    schema = _PLAN_SCHEMA.with_metadata(metadata)
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for batch in _batches(ShardList.of(plan.shards), schema):
+            writer.write_batch(batch)
     return sink.getvalue()
 
 
 def decode_plan(body: bytes) -> Plan:
     """Raises `ObjectDamaged`."""
     try:
-        return _decoded(body)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as problem:
+        with pq.ParquetFile(io.BytesIO(body)) as parquet:
+            metadata = parquet.schema_arrow.metadata
+            packed = base64.b64decode(metadata[_SCHEMA_KEY])
+            schema = pa.ipc.read_schema(pa.py_buffer(packed))
+            origin = metadata.get(_ORIGIN_KEY)
+            return Plan(
+                ShardList(_shards(parquet)), schema, None if origin is None else _origin(origin)
+            )
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        OverflowError,
+    ) as problem:
         raise ObjectDamaged(
             "not a plan", where="plan.parquet", why=f"{type(problem).__name__}: {problem}"
         ) from problem
 
 
-def _decoded(body: bytes) -> Plan:
-    table = pq.read_table(io.BytesIO(body))
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(table.schema.metadata[_SCHEMA_KEY])))
-    shards = tuple(
-        Shard(
-            id=row["shard_id"],
-            uri=row["file"],
-            etag=row["etag"],
-            size=row["size"],
-            row_groups=tuple(row["row_groups"]),
-            first_row=row["first_row"],
-            rows=row["rows"],
-            bytes=row["bytes"],
-        )
-        for row in table.to_pylist()
-    )
-    return Plan(shards, schema)
+def _origin(text: bytes) -> Origin:
+    document: dict[str, Any] = json.loads(text)
+    files = tuple(FileVersion(**file) for file in document.pop("files"))
+    return Origin(files, **document)
 
 
-def _table(shards: Sequence[Shard]) -> pa.Table:
-    columns = [
-        [s.id for s in shards],
-        [s.uri for s in shards],
-        [s.etag for s in shards],
-        [s.size for s in shards],
-        [list(s.row_groups) for s in shards],
-        [s.first_row for s in shards],
-        [s.rows for s in shards],
-        [s.bytes for s in shards],
-    ]
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, _PLAN_SCHEMA, strict=True)],
-        schema=_PLAN_SCHEMA,
-    )
+def _shards(parquet: pq.ParquetFile) -> Iterator[Shard]:
+    names = _PLAN_SCHEMA.names
+    for batch in parquet.iter_batches(_SHARDS_AT_ONCE, columns=names):
+        columns = [batch.column(name).to_pylist() for name in names]
+        for shard_id, uri, etag, size, groups, *numbers in zip(*columns, strict=True):
+            yield Shard(shard_id, uri, etag, size, tuple(groups), *numbers)
+
+
+def _batches(shards: ShardList, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    uris = pa.array([version.uri for version in shards.versions], pa.string())
+    etags = pa.array([version.etag for version in shards.versions], pa.string())
+    sizes = pa.array([version.size for version in shards.versions], pa.int64())
+    numbers = (shards.first_rows, shards.row_counts, shards.byte_counts)
+    for first in range(0, len(shards), _SHARDS_AT_ONCE):
+        part = slice(first, first + _SHARDS_AT_ONCE)
+        files = pa.array(shards.file_of[part], pa.int64())
+        columns = [
+            pa.array(shards.ids[part], pa.int32()),
+            uris.take(files),
+            etags.take(files),
+            sizes.take(files),
+            _lists(shards, part),
+            *(pa.array(column[part], pa.int64()) for column in numbers),
+        ]
+        yield pa.record_batch(columns, schema=schema)
+
+
+def _lists(shards: ShardList, part: slice) -> pa.Array:
+    """The row groups of these shards."""
+    before = shards.group_ends[part.start - 1] if part.start else 0
+    ends = shards.group_ends[part]
+    offsets = pa.array([0, *(end - before for end in ends)], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(shards.groups[before : ends[-1]], pa.int32()))

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.core.rows import PositionLogprobs, Request, TokenLogprob
+from pipeline.core.rows import PositionLogprobs, Sampling, TokenLogprob
 
 
-def sampling_arguments(request: Request, saved: int) -> dict[str, Any]:
+def sampling_arguments(sampling: Sampling, saved: int) -> dict[str, Any]:
     """What `SamplingParams` takes, without `structured_outputs` and `output_kind`.
 
     To vLLM the `saved` tokens are prompt, so what counts generated tokens counts the fewer. A
     structured output's arguments stand under `structured`, or None.
     """
-    arguments = asdict(request.sampling)
+    arguments = asdict(sampling)
     structured = arguments.pop("structured")
     return arguments | {
-        "stop": list(request.sampling.stop),
-        "max_tokens": request.sampling.max_tokens - saved,
-        "min_tokens": max(0, request.sampling.min_tokens - saved),
+        "stop": list(sampling.stop),
+        "max_tokens": sampling.max_tokens - saved,
+        "min_tokens": max(0, sampling.min_tokens - saved),
         "structured": structured and {k: v for k, v in structured.items() if v is not None},
     }
 

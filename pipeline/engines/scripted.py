@@ -112,8 +112,8 @@ class ScriptedEngine:
                 done.append(_completion(running))
         return done
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: tuple(running.tokens) for name, running in self._running.items()}
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
+        return {name: running.tokens for name, running in self._running.items()}
 
     def abort(self, request_ids: Iterable[str]) -> None:
         for name in request_ids:

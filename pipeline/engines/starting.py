@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ def set_environment(model: ModelSpec, *, own_process: bool) -> None:
     """Before vLLM is imported, and before every engine is made. What is set is kept."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if Path(model.id).is_dir():
+    # A path, be its files still on their way: hub ids and URIs begin otherwise.
+    if Path(model.id).is_absolute():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # vLLM 0.32's own use of a name that torch 2.13 deprecates; nobody here can act on it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\..*")
     # Not kept, since another engine may come after this one.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(own_process))
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Literal, TypeVar
 
 from pipeline.core.errors import StoreUnavailable
-from pipeline.core.ports import ObjectStore
+from pipeline.core.ports import Body, ObjectStore
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class FaultyStore:
     def put(self, key: str, body: bytes) -> None:
         self._suffer("put", key, lambda: self._inner.put(key, body))
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         def apply() -> bool:
             made = self._inner.create(key, body)
             if made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.core.errors import SpotmillError, StoreDenied, StoreUnavailable
+from pipeline.core.ports import Body
+from pipeline.stores.bodies import PIECE_BYTES
 from pipeline.stores.keys import checked_key, checked_prefix
 
 # Under `runs/`, on the same file system as every key, and away from `data/`, where any file at all
@@ -60,7 +63,7 @@ class LocalStore:
             finished.replace(path)
             _sync_directory(path.parent)
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         path = self._path(key)
         with _explained(path):
             if path.is_file():
@@ -103,7 +106,7 @@ class LocalStore:
         return self._root / key
 
     @contextmanager
-    def _written(self, body: bytes) -> Iterator[Path]:
+    def _written(self, body: Body) -> Iterator[Path]:
         """The body as a file on the disk, seen by nobody; gone afterwards unless it was moved."""
         unfinished = self._root / UNFINISHED
         unfinished.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,11 @@ class LocalStore:
         try:
             # Not `tempfile`: its files are private to this user, and readers are other people.
             with path.open("xb") as file:
-                file.write(body)
+                if isinstance(body, Path):
+                    with body.open("rb") as source:
+                        shutil.copyfileobj(source, file, PIECE_BYTES)
+                else:
+                    file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
             yield path

@@ -6,6 +6,8 @@ import threading
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+from pipeline.core.ports import Body
+from pipeline.stores.bodies import whole
 from pipeline.stores.keys import checked_key, checked_prefix
 
 
@@ -25,11 +27,11 @@ class MemoryStore:
         with self._lock:
             self._write(checked_key(key), body)
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         with self._lock:
             if checked_key(key) in self._bodies:
                 return False
-            self._write(key, body)
+            self._write(key, whole(body))
             return True
 
     def list(self, prefix: str) -> Sequence[str]:

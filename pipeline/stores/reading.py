@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.core.errors import StoreDenied
-from pipeline.stores.s3_errors import answer_in, store_error
+from pipeline.core.errors import SpotmillError, StoreDenied
 
 
 @contextmanager
@@ -14,18 +13,21 @@ def translated(where: str) -> Iterator[None]:
     """Errors of file systems as ours; `FileNotFoundError` passes, unless the bucket is missing."""
     try:
         yield
-    except FileNotFoundError as error:
-        answer = answer_in(error)
-        explained = store_error(error, where) if answer and answer.code == "NoSuchBucket" else None
-        if explained is None:
-            raise
-        raise explained from error
-    except PermissionError as error:
-        if answer_in(error) is None:
-            raise StoreDenied("not allowed to read", where=where, why=str(error)) from error
-        raise store_error(error, where) or error from error
     except Exception as error:
-        explained = store_error(error, where)
+        explained = _explained(error, where)
         if explained is None:
             raise
         raise explained from error
+
+
+def _explained(error: Exception, where: str) -> SpotmillError | None:
+    # S3 libraries take a third of a command's start, which local runs without errors are spared.
+    from pipeline.stores.s3_errors import answer_in, store_error
+
+    answer = answer_in(error)
+    if isinstance(error, FileNotFoundError):
+        missing = answer is not None and answer.code == "NoSuchBucket"
+        return store_error(error, where) if missing else None
+    if isinstance(error, PermissionError) and answer is None:
+        return StoreDenied("not allowed to read", where=where, why=str(error))
+    return store_error(error, where)

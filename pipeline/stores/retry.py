@@ -15,7 +15,8 @@ from tenacity.stop import StopBaseT, stop_before_delay
 from tenacity.wait import WaitBaseT, wait_random_exponential
 
 from pipeline.core.errors import JobInvalid, StoreUnavailable
-from pipeline.core.ports import ObjectStore
+from pipeline.core.ports import Body, ObjectStore
+from pipeline.stores.bodies import same
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class RetryingStore:
     def put(self, key: str, body: bytes) -> None:
         self._persist("put", key, lambda: self._inner.put(key, body))
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         """As the port says: in doubt, the stored body decides, so racing bodies must differ."""
         in_doubt = False
 
@@ -76,7 +77,7 @@ class RetryingStore:
                 in_doubt = True
                 raise
             # An earlier attempt may have made the object and lost its answer.
-            return in_doubt and self._inner.get(key) == body
+            return in_doubt and same(self._inner.get(key), body)
 
         return self._persist("create", key, attempt)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from fsspec.asyn import sync
 
 from pipeline.core.errors import StoreDenied, StoreUnavailable
+from pipeline.core.ports import Body
+from pipeline.stores.bodies import size_of
 from pipeline.stores.keys import checked_key, checked_prefix
 from pipeline.stores.options import StoreOptions, s3fs_filesystem
 from pipeline.stores.s3_errors import answer_in, store_error
@@ -61,7 +64,7 @@ class S3Store:
     def put(self, key: str, body: bytes) -> None:
         self._write(self._place(key), body)
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         place = self._place(key)
         try:
             self._write({**place, "IfNoneMatch": "*"}, body)
@@ -102,19 +105,24 @@ class S3Store:
     def _place(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}{checked_key(key)}"}
 
-    def _write(self, place: dict[str, str], body: bytes) -> None:
-        if len(body) > LARGEST_PUT_BYTES:
+    def _write(self, place: dict[str, str], body: Body) -> None:
+        size = size_of(body)
+        if size > LARGEST_PUT_BYTES:
             raise StoreDenied(
                 "the object is too large",
                 where=self._where(place["Key"]),
-                why=f"{len(body)} bytes, and one PUT takes {LARGEST_PUT_BYTES}",
+                why=f"{size} bytes, and one PUT takes {LARGEST_PUT_BYTES}",
                 hint="use smaller shards",
             )
         # Only answers are timed by the HTTP client: without a bound of our own, a server that
         # stops reading would hold us for ever.
-        seconds = _WRITE_SECONDS + len(body) / _SLOWEST_BYTES_PER_SECOND
-        with self._explained(place["Key"]):
-            self._ask(lambda s3: s3._call_s3("put_object", Body=body, **place), seconds)
+        seconds = _WRITE_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+        with ExitStack() as open_files, self._explained(place["Key"]):
+            sent = open_files.enter_context(body.open("rb")) if isinstance(body, Path) else body
+            self._ask(
+                lambda s3: s3._call_s3("put_object", Body=sent, ContentLength=size, **place),
+                seconds,
+            )
 
     def _exists(self, place: dict[str, str]) -> bool:
         with self._explained(place["Key"]):

@@ -63,7 +63,7 @@ def test_a_dead_engines_rows_go_on_in_another(
         first.submit(request)
     for _ in range(20):
         first.step()
-    before = first.in_flight()
+    before = {name: tuple(tokens) for name, tokens in first.in_flight().items()}
     assert before.keys() == {"row-0", "row-1", "row-2"}
     harm(own_core())
 
@@ -73,7 +73,7 @@ def test_a_dead_engines_rows_go_on_in_another(
             first.step()
     assert time.monotonic() - began < HANG_SECONDS + 6
 
-    saved = first.in_flight()
+    saved = {name: tuple(tokens) for name, tokens in first.in_flight().items()}
     for name, tokens in before.items():
         assert saved[name][: len(tokens)] == tokens
         assert len(saved[name]) >= 15

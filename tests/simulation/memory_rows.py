@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -40,12 +41,11 @@ class MemoryShard:
     def sampling(self, row: int) -> Sampling:
         return self.entries[row].sampling
 
-    def encode_part(self, finished: Sequence[FinishedRow], manifest: bytes) -> bytes:
+    @contextmanager
+    def part(self, finished: Iterable[FinishedRow], manifest: bytes) -> Iterator[bytes]:
         prompts = [entry.prompt for entry in self.entries]
         rows = [asdict(row) for row in finished]
-        return json.dumps(
-            {"manifest": manifest.decode(), "prompts": prompts, "rows": rows}
-        ).encode()
+        yield json.dumps({"manifest": manifest.decode(), "prompts": prompts, "rows": rows}).encode()
 
     def difference(self, part: bytes) -> str | None:
         published = json.loads(part)

@@ -161,7 +161,12 @@ def night(seed: int) -> Night:
 def _rows(dice: Random, kind: Kind, exact: bool) -> dict[int, tuple[Row, ...]]:
     poison = kind == "wild" and dice.random() < 0.15
 
+    shards: list[list[Row]] = []
+
     def row(shard: int, number: int) -> Row:
+        if number and dice.random() < 0.15:
+            # Asked before, and perhaps generated only once.
+            return dice.choice(shards[shard])
         if poison and dice.random() < 0.1:
             return Row(f"{dice.choice(POISONS)} {shard}/{number}")
         if dice.random() < 0.05:
@@ -169,12 +174,11 @@ def _rows(dice: Random, kind: Kind, exact: bool) -> dict[int, tuple[Row, ...]]:
         sampling = EXACT if exact or dice.random() < 0.5 else RESTARTS
         return Row(f"{dice.getrandbits(16)} {shard}/{number}", sampling)
 
-    shards = dice.choice((1, 2, 3, 4))
-    counts = [dice.randint(1, 9) if dice.random() < 0.97 else 0 for _ in range(shards)]
-    return {
-        shard: tuple(row(shard, number) for number in range(count))
-        for shard, count in enumerate(counts)
-    }
+    for shard in range(dice.choice((1, 2, 3, 4))):
+        shards.append([])
+        for number in range(dice.randint(1, 9) if dice.random() < 0.97 else 0):
+            shards[shard].append(row(shard, number))
+    return {shard: tuple(rows) for shard, rows in enumerate(shards)}
 
 
 def _pace(dice: Random) -> Pace:

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.money import Buckets
+from pipeline.core.portion import AttemptName
 from pipeline.worker import WorkerReport
 from tests.simulation.memory_rows import JsonFormat
 from tests.simulation.universe import RUN, Universe
 
 _ALONE_STRIKES = 2
 _MAY_CHANGE = (layout.sessions_prefix(RUN), layout.shard_manifests_prefix(RUN))
+
+
+def attempt_name(shard_id: int, attempt: Mapping[str, Any]) -> AttemptName:
+    """Of an attempt as manifests have it."""
+    portion = attempt.get("portion", {"number": 0, "take": 0})
+    return AttemptName(shard_id, attempt["epoch"], portion["number"], portion["take"])
 
 
 def broken_records(universe: Universe) -> Iterator[str]:
@@ -49,35 +56,44 @@ def _overwritten(universe: Universe) -> Iterator[str]:
 
 
 def _checkpoints(universe: Universe) -> Iterator[str]:
-    memory, attempts = universe.bucket.memory, defaultdict[tuple[int, int], list[Checkpoint]](list)
+    memory, attempts = universe.bucket.memory, defaultdict[AttemptName, list[Checkpoint]](list)
     for key in memory.list(layout.checkpoints_prefix(RUN)):
         point = JsonFormat().decode_checkpoint(memory.get(key) or b"")
-        attempts[point.shard_id, point.epoch].append(point)
-    for (shard_id, epoch), points in attempts.items():
+        named = layout.checkpoint_of(key)
+        assert named is not None
+        name = AttemptName(named.shard_id, named.epoch, named.portion, named.take)
+        attempts[name].append(point)
+        if name != attempt_name(point.shard_id, point.attempt.to_json()):
+            yield f"{key} tells of another attempt, {point.attempt}"
+    for attempt, points in attempts.items():
         rows: set[int] = set()
         strikes: set[int] = set()
         for point in sorted(points, key=lambda point: point.seq):
             rows |= {row.row for row in point.finished}
             strikes |= {strike.nth for strike in point.strikes}
-            name = f"checkpoint {epoch}-{point.seq} of shard {shard_id}"
+            said = f"checkpoint {point.seq} of {attempt}"
             if len(rows) != point.attempt.rows:
-                yield f"{name}: {point.attempt.rows} rows finished, {len(rows)} of them saved"
+                yield f"{said}: {point.attempt.rows} rows finished, {len(rows)} of them saved"
             if strikes and len(strikes) != max(strikes) - min(strikes) + 1:
-                yield f"{name}: of the strikes, only {sorted(strikes)} are saved"
+                yield f"{said}: of the strikes, only {sorted(strikes)} are saved"
 
 
 def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
     attempts, sessions = manifest["attempts"], universe.ledger.sessions()
-    epochs = [attempt["epoch"] for attempt in attempts]
+    epochs = [attempt["epoch"] for attempt in attempts if "portion" not in attempt]
     if epochs != list(range(1, len(epochs) + 1)):
         yield f"shard {shard_id}: its manifest tells of the epochs {epochs} alone"
     made_at = {key: second for second, key in universe.bucket.made}
     for attempt in attempts:
         worker, epoch, tokens = attempt["worker_id"], attempt["epoch"], attempt["tokens"]
-        account = sessions[worker].shards.get(shard_id) if worker in sessions else None
-        if attempt["end"] != "lost" or account is None or account.epoch != epoch:
+        name = attempt_name(shard_id, attempt)
+        account = sessions[worker].account(name) if worker in sessions else None
+        dropped = worker in sessions and shard_id in sessions[worker].dropped
+        if attempt["end"] != "lost" or account is None or (dropped and not name.portion):
             continue
-        taken_at = made_at[layout.lease_key(RUN, shard_id, epoch + 1)]
+        next_take = layout.take_key(RUN, *name[:3], name.take + 1)
+        next_lease = layout.lease_key(RUN, shard_id, epoch + 1)
+        taken_at = made_at.get(next_take if name.portion else next_lease, math.inf)
         if universe.bucket.put_at[layout.session_key(RUN, worker)] >= taken_at:
             continue
         decoded = tokens["output"] + tokens["wasted"]
@@ -85,14 +101,20 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
         micros = buckets.useful + buckets.wasted
         if decoded < account.decoded or micros < account.useful_micros:
             yield (
-                f"shard {shard_id}, epoch {epoch}: charged with {decoded} tokens, {micros} us, "
+                f"{name}: charged with {decoded} tokens, {micros} us, "
                 f"{worker} had told of {account}"
             )
 
 
 def _quarantine(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
     rows = JsonFormat().rows_of_part(universe.ledger.part(shard_id) or b"")
-    given_up = {row.row for row in rows if (row.error or "").startswith("quarantined")}
+    # Rows that ask the same as one of them share its fate, and point to its evidence.
+    given_up = {
+        row.row
+        for row in rows
+        if (row.error or "").startswith("quarantined")
+        if not (row.error or "").endswith("asks the same)")
+    }
     if given_up != {entry["row"] for entry in manifest["quarantined"]}:
         yield f"shard {shard_id}: rows {sorted(given_up)} given up, {manifest['quarantined']} said"
     for entry in manifest["quarantined"]:
@@ -112,10 +134,15 @@ def _sessions(universe: Universe, manifests: list[dict[str, Any]]) -> Iterator[s
         # Whoever drops a shard while its part is on the way cannot know that it will count.
         if last["epoch"] == newest[manifest["shard_id"]]:
             undisputed[last["worker_id"]] += micros
+            for attempt in manifest["attempts"]:
+                if "portion" in attempt and attempt["end"] == "drained":
+                    undisputed[attempt["worker_id"]] += round(attempt["seconds"]["useful"] * 1e6)
     for name, session in universe.ledger.sessions().items():
         if not isinstance(universe.workers[name].process.ending, WorkerReport):
             continue
         useful = session.buckets.useful
+        # What was handed over was useful to whoever handed it over, published or not.
+        published[name] += sum(account.useful_micros for account in session.portions.values())
         if session.over and not undisputed[name] <= useful <= published[name]:
             yield f"{name}: {useful} useful microseconds, {published[name]} in what it published"
         if universe.night.answers and not session.over:
@@ -129,9 +156,9 @@ def _zombies(universe: Universe) -> Iterator[str]:
     # Until the second beat from now is answered, by few threads that have other calls to make.
     longest = pace.lease_seconds / 2 + 4 * pace.step_seconds + 30 * latency
     for name, worker in universe.workers.items():
-        for shard_id, steps in worker.tally.steps_as_zombie.items():
+        for attempt, steps in worker.tally.steps_as_zombie.items():
             if steps * pace.step_seconds > longest:
-                yield f"{name}: {steps} steps for shard {shard_id}, which had a newer owner"
+                yield f"{name}: {steps} steps for {attempt}, which somebody else had"
     made_at = {key: second for second, key in universe.bucket.made}
     for key, claimed in made_at.items():
         named = layout.lease_of(key)

@@ -284,7 +284,8 @@ class Replay:
         memory = self.bucket.memory
         bodies = map(memory.get, memory.list(checkpoints_prefix(RUN, shard_id)))
         progress = fold(self._files.decode_checkpoint(body) for body in bodies if body)
-        return sum(row.completion_tokens for row in progress.finished.values()) + sum(
+        finished = progress.finished
+        return sum(finished[row].completion_tokens for row in finished) + sum(
             map(len, progress.in_flight.values())
         )
 

@@ -9,6 +9,7 @@ from random import Random
 from typing import Literal, TypeAlias, TypeVar, cast
 
 from pipeline.core.errors import StoreUnavailable
+from pipeline.core.ports import Body
 from pipeline.stores.faults import Effect
 from pipeline.stores.memory import MemoryStore
 from tests.simulation.process import Process
@@ -103,7 +104,7 @@ class SimStore:
 
         self._call("put", key, apply)
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         def apply() -> bool:
             made = self._memory.create(key, body)
             if made:

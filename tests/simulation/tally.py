@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.core.portion import AttemptName
 from pipeline.core.ports import Engine
 from pipeline.core.rows import Completion, EngineMetrics, Prompt, Request
 from tests.simulation.process import Process
@@ -14,11 +15,11 @@ from tests.simulation.process import Process
 
 @dataclass(slots=True)
 class Tally:
-    """Tokens decoded by all engines of one worker, and when; by shard, the steps in which it was
-    another's."""
+    """Tokens decoded by all engines of one worker, and when; by attempt, the steps in which
+    somebody else had what it was on."""
 
     decoded: int = 0
-    steps_as_zombie: Counter[int] = field(default_factory=Counter)
+    steps_as_zombie: Counter[AttemptName] = field(default_factory=Counter)
     _seconds: list[float] = field(default_factory=list)
     _totals: list[int] = field(default_factory=list)
 
@@ -45,7 +46,7 @@ class CountedEngine:
         inner: Engine,
         tally: Tally,
         process: Process,
-        is_superseded: Callable[[int, int], bool],
+        is_superseded: Callable[[AttemptName], bool],
     ) -> None:
         self._inner = inner
         self._tally = tally
@@ -80,12 +81,12 @@ class CountedEngine:
         completions = self._inner.step()
         self._tally.add(len(self._running), self._process.scheduler.now)
         of_rows = self._running - {"control"}
-        for shard_id, epoch in {tuple(map(int, name.split("-")[:2])) for name in of_rows}:
-            self._tally.steps_as_zombie[shard_id] += self._is_superseded(shard_id, epoch)
+        for attempt in {AttemptName(*map(int, name.split("-")[:-1])) for name in of_rows}:
+            self._tally.steps_as_zombie[attempt] += self._is_superseded(attempt)
         self._running.difference_update(done.request_id for done in completions)
         return completions
 
-    def in_flight(self) -> Mapping[str, tuple[int, ...]]:
+    def in_flight(self) -> Mapping[str, Sequence[int]]:
         return self._inner.in_flight()
 
     def abort(self, request_ids: Iterable[str]) -> None:

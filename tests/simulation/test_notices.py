@@ -41,7 +41,7 @@ def told(notice: Notice) -> tuple[World, object]:
         (Notice("stop", "SIGTERM", 30.0), TOLD_AT, TOLD_AT + 5),
         (Notice("reclaim", "spot", 30.0), TOLD_AT + 23, TOLD_AT + 28),
         (Notice("reclaim", "spot", 120.0), TOLD_AT + 113, TOLD_AT + 118),
-        (Notice("reclaim", "spot", 15.0), TOLD_AT + 8, TOLD_AT + 13),
+        (Notice("reclaim", "spot", 15.0), TOLD_AT + 8, TOLD_AT + 14),
         (Notice("reclaim", "spot"), TOLD_AT, TOLD_AT + 5),
     ],
 )

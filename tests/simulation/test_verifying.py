@@ -41,7 +41,7 @@ def copied(world: World) -> World:
 def proved() -> World:
     """A finished run of two workers, the first drained in mid-shard; two attempts at shard 0."""
     world = World(small_workload(EXACT, RESTARTS))
-    assert isinstance(world.work(notice=NoticeAt(9)), Interrupted)
+    assert isinstance(world.work(notice=NoticeAt(11)), Interrupted)
     world.resume()
     world.finish()
     [first, second] = (world.ledger.session(name) for name in ("worker-1", "worker-2"))

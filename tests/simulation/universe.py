@@ -13,9 +13,10 @@ from tenacity.stop import stop_after_attempt
 
 from pipeline.claims import Claimer
 from pipeline.core.errors import PoolUnavailable, SpotmillError, StoreUnavailable, WorkersFailed
-from pipeline.core.layout import lease_key
+from pipeline.core.layout import lease_key, take_key
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
+from pipeline.core.portion import AttemptName
 from pipeline.core.ports import Engine, ObjectStore
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
@@ -204,11 +205,15 @@ class Universe:
         lasting = weather.slow_seconds if weather.slow or weather.late else 0.0
         return weather.clears_at + 3 * lasting
 
-    def _is_superseded(self, shard_id: int, epoch: int) -> bool:
-        """Whether a shard had a newer owner when nothing explains any more not to know of it."""
+    def _is_superseded(self, name: AttemptName) -> bool:
+        """Whether a shard had a newer owner, or a portion a newer taker, when nothing explains any
+        more not to know of it."""
         if self.scheduler.now <= self.calm_weather_from:
             return False
-        return self.bucket.memory.get(lease_key(RUN, shard_id, epoch + 1)) is not None
+        newer = lease_key(RUN, name.shard_id, name.epoch + 1)
+        if name.portion:
+            newer = take_key(RUN, *name[:3], name.take + 1)
+        return self.bucket.memory.get(newer) is not None
 
     def _process(self, name: str) -> Process:
         return Process(

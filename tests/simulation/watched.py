@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
-from pipeline.core.ports import ObjectStore
+from pipeline.core.ports import Body, ObjectStore
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class WatchedStore:
     def put(self, key: str, body: bytes) -> None:
         self._watched(lambda: self._inner.put(key, body))
 
-    def create(self, key: str, body: bytes) -> bool:
+    def create(self, key: str, body: Body) -> bool:
         return self._watched(lambda: self._inner.create(key, body))
 
     def list(self, prefix: str) -> Sequence[str]:

@@ -13,6 +13,7 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.ports import InterruptionNotice, ObjectStore
 from pipeline.core.rows import Completion, FinishedRow, Sampling
+from pipeline.core.session import EngineStart
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
@@ -77,6 +78,7 @@ class World:
     node_is_bad: bool = False
     load_error: str | None = None
     watching: Watching | None = None
+    engine_start: EngineStart | None = None
     started: int = 0
     engines: int = 0
     calls: int = 0
@@ -137,6 +139,7 @@ class World:
             Errands(InlineExecutor(), new_event=OverAtOnce),
             boot_seconds=0.5,
             watching=self.watching,
+            engine_start=lambda: self.engine_start,
         )
         try:
             return worker.run()

@@ -15,6 +15,7 @@ from pipeline.dataset.plan_file import Plan
 from pipeline.dataset.planning import plan_job
 from pipeline.dataset.source import ParquetShard, ParquetSource
 from pipeline.job import JobSpec
+from pipeline.stores.bodies import whole
 from pipeline.stores.options import StoreOptions
 
 OPTIONS = StoreOptions()
@@ -110,5 +111,12 @@ def answered(rows: int) -> list[FinishedRow]:
     ]
 
 
-def part_of(shard: ParquetShard, finished: Sequence[FinishedRow] | None = None) -> bytes:
-    return shard.encode_part(finished or answered(shard.rows), b'{"run_id": "night"}')
+def part_of(
+    shard: ParquetShard,
+    finished: Sequence[FinishedRow] | None = None,
+    manifest: bytes = b'{"run_id": "night"}',
+) -> bytes:
+    """The part's bytes; every row has an answer unless `finished` says which."""
+    rows = answered(shard.rows) if finished is None else finished
+    with shard.part(rows, manifest) as part:
+        return whole(part)

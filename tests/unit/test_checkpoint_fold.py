@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
-from pipeline.core.money import Buckets
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node
 from pipeline.core.rows import FinishedRow
 from tests.unit.strategies import attempts, bounded, counts, histories, micros
 
 
+def folded(points: list[Checkpoint]) -> Progress:
+    return fold(sorted(points, key=lambda p: (p.epoch, p.seq)))
+
+
 @bounded
-@given(histories(), st.randoms(use_true_random=False))
-def test_the_order_in_which_checkpoints_are_listed_means_nothing(
-    points: list[Checkpoint], dice: random.Random
-) -> None:
-    shuffled = list(points)
-    dice.shuffle(shuffled)
-    assert fold(shuffled) == fold(points)
+@given(histories())
+def test_checkpoints_in_another_order_are_refused(points: list[Checkpoint]) -> None:
+    backwards = sorted(points, key=lambda p: (p.epoch, p.seq), reverse=True)
+    if len({(point.epoch, point.seq) for point in points}) > 1:
+        with pytest.raises(ValueError, match="comes after"):
+            fold(backwards)
 
 
 @bounded
 @given(histories())
 def test_the_first_finished_row_counts(points: list[Checkpoint]) -> None:
-    progress = fold(points)
+    progress = folded(points)
+    finished = {row: progress.finished[row] for row in progress.finished}
     for index in range(6):
         rows = [
             row
@@ -35,13 +38,13 @@ def test_the_first_finished_row_counts(points: list[Checkpoint]) -> None:
             for row in point.finished
             if row.row == index
         ]
-        assert progress.finished.get(index) == (rows[0] if rows else None)
+        assert finished.get(index) == (rows[0] if rows else None)
 
 
 @bounded
 @given(histories())
 def test_the_newest_save_of_an_unfinished_row_counts(points: list[Checkpoint]) -> None:
-    progress = fold(points)
+    progress = folded(points)
     assert not set(progress.in_flight) & set(progress.finished)
     for index in range(6):
         saves = [
@@ -59,13 +62,13 @@ def test_an_attempts_account_is_that_of_its_last_checkpoint(points: list[Checkpo
     last: dict[int, Checkpoint] = {}
     for point in sorted(points, key=lambda p: (p.epoch, p.seq)):
         last[point.epoch] = point
-    assert fold(points).attempts == tuple(last[epoch].attempt for epoch in sorted(last))
+    assert folded(points).attempts == tuple(last[epoch].attempt for epoch in sorted(last))
 
 
 @bounded
 @given(histories())
 def test_folding_twice_changes_nothing(points: list[Checkpoint]) -> None:
-    assert fold([*points, *points]) == fold(points)
+    assert folded([*points, *points]) == folded(points)
 
 
 def test_nothing_saved_is_no_progress() -> None:
@@ -78,7 +81,7 @@ def test_a_row_finished_later_hides_what_was_saved_of_it(attempt: Attempt) -> No
     begun = Checkpoint(0, 1, 1, "n", (), {4: (1, 2)}, attempt)
     done = Checkpoint(0, 1, 2, "n", (FinishedRow(4, completion="x"),), {5: (3,)}, attempt)
     begun_again = Checkpoint(0, 2, 1, "m", (), {4: (1,)}, replace(attempt, epoch=2))
-    progress = fold([begun_again, done, begun])
+    progress = fold([begun, done, begun_again])
     assert set(progress.finished) == {4}
     assert progress.in_flight == {5: (3,)}
 
@@ -107,3 +110,22 @@ def test_what_a_dead_workers_beat_shows_beyond_its_checkpoint_is_waste(
 def test_a_beat_that_says_nothing_new_adds_nothing(attempt: Attempt) -> None:
     known = replace(attempt, buckets=Buckets(useful=5), tokens=replace(attempt.tokens, wasted=0))
     assert lost_since(known, known.tokens.output, 5) == known
+
+
+def progress_of(*ends: str, rows: int = 0, unfed: frozenset[int] = frozenset()) -> Progress:
+    made = tuple(
+        Attempt("w", epoch, Node(), UNKNOWN_PRICE, "", "", end, rows=rows)  # type: ignore[arg-type]
+        for epoch, end in enumerate(ends, 1)
+    )
+    return Progress(attempts=made, unfed=unfed)
+
+
+def test_an_end_without_a_word_is_suspicious_unless_its_worker_only_loaded() -> None:
+    assert not progress_of().ended_silently
+    assert progress_of("lost").ended_silently
+    assert not progress_of("lost", rows=1).ended_silently
+    assert not progress_of("lost", "drained").ended_silently
+    assert not progress_of("lost", unfed=frozenset({1})).ended_silently
+    assert not progress_of("drained", "lost", unfed=frozenset({2})).ended_silently
+    # Rows may have killed the second before a beat could tell that it worked.
+    assert progress_of("lost", "lost", unfed=frozenset({2})).ended_silently

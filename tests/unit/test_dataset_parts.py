@@ -76,7 +76,7 @@ def test_an_input_may_have_a_column_of_logprobs_unless_the_job_asks_for_them(
 def test_the_footer_holds_the_manifest(dataset: Path) -> None:
     [shard] = opened(job_over(dataset))
     manifest = '{"run_id": "nächtlich"}'.encode()
-    part = shard.encode_part(answered(40), manifest)
+    part = part_of(shard, manifest=manifest)
     assert ParquetFormat().manifest_of_part(part) == manifest
 
 
@@ -94,7 +94,7 @@ def test_a_part_of_other_rows_than_the_shards_is_never_made(dataset: Path) -> No
     rows = answered(40)
     for wrong in ([], rows[:-1], rows[1:], [*rows, rows[0]], [*rows[1:], rows[0]]):
         with pytest.raises(ValueError, match="every row of its shard exactly once"):
-            shard.encode_part(wrong, b"{}")
+            part_of(shard, wrong)
 
 
 def test_the_writers_pandas_metadata_is_not_passed_on(tmp_path: Path) -> None:

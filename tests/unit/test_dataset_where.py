@@ -48,7 +48,7 @@ def test_the_rows_for_which_it_is_true_in_their_order(
 def test_a_shard_of_which_nothing_is_chosen_is_an_empty_part(dataset: Path) -> None:
     [shard] = opened(job_over(dataset, where="false"))
     assert shard.rows == 0
-    part = shard.encode_part([], b"{}")
+    part = part_of(shard, [])
     assert shard.difference(part) is None
 
 

@@ -22,11 +22,16 @@ def test_ids_of_any_size_come_back_from_their_keys(
 ) -> None:
     assert layout.shard_of_part(layout.part_key(run_id, shard_id)) == shard_id
     assert layout.lease_of(layout.lease_key(run_id, shard_id, epoch)) == (shard_id, epoch)
-    assert layout.checkpoint_of(layout.checkpoint_key(run_id, shard_id, epoch, seq)) == (
-        shard_id,
-        epoch,
-        seq,
-    )
+    for portion, take in ((0, 0), (3, 2)):
+        key = layout.checkpoint_key(run_id, shard_id, epoch, seq, portion, take)
+        assert layout.checkpoint_of(key) == (shard_id, epoch, seq, portion, take)
+    assert layout.portion_of(layout.portion_key(run_id, shard_id, epoch, 3)) == (shard_id, epoch, 3)
+    take_key = layout.take_key(run_id, shard_id, epoch, 3, 2)
+    assert layout.take_of(take_key) == (shard_id, epoch, 3, 2)
+    assert layout.portion_of(take_key) is None
+    assert layout.lease_of(take_key) is None
+    ask_key = layout.ask_key(run_id, shard_id, "w-1-000002", 7)
+    assert layout.ask_of(ask_key) == (shard_id, "w-1-000002", 7)
     assert layout.run_of(layout.job_key(run_id)) == run_id
 
 

@@ -62,8 +62,8 @@ def test_a_row_that_must_restart_is_given_a_seed_that_gives_the_same_answer_agai
 
 
 def test_what_counts_generated_tokens_counts_the_fewer() -> None:
-    request = Request("r", (1,), Sampling(max_tokens=10, min_tokens=4, stop=("A",), seed=1))
-    whole, late, later = (sampling_arguments(request, saved) for saved in (0, 3, 6))
+    sampling = Sampling(max_tokens=10, min_tokens=4, stop=("A",), seed=1)
+    whole, late, later = (sampling_arguments(sampling, saved) for saved in (0, 3, 6))
     assert (whole["max_tokens"], whole["min_tokens"]) == (10, 4)
     assert (late["max_tokens"], late["min_tokens"]) == (7, 1)
     assert (later["max_tokens"], later["min_tokens"]) == (4, 0)
@@ -73,8 +73,8 @@ def test_what_counts_generated_tokens_counts_the_fewer() -> None:
 
 def test_a_structure_is_handed_on_as_its_one_kind() -> None:
     structured = Structured(choice=("yes", "no"))
-    request = Request("r", (1,), Sampling(structured=structured))
-    assert sampling_arguments(request, 0)["structured"] == {"choice": ("yes", "no")}
+    sampling = Sampling(structured=structured)
+    assert sampling_arguments(sampling, 0)["structured"] == {"choice": ("yes", "no")}
 
 
 def test_the_top_is_as_long_as_asked_whatever_was_drawn() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.money import Node
-from pipeline.core.session import Session, ShardAccount, State
+from pipeline.core.money import Buckets, Node
+from pipeline.core.session import EngineStart, Session, ShardAccount, State
 from tests.unit.strategies import any_prices, bounded, buckets, counts, micros, texts
 
 states = st.sampled_from(["load", "work", "drain", "ended", "failed"])
@@ -29,6 +29,15 @@ sessions = st.builds(
     decoded=counts,
     error=st.none() | texts,
     error_kind=st.none() | texts,
+    start=st.none()
+    | st.builds(
+        EngineStart,
+        st.floats(0, 1e6),
+        st.floats(0, 1e6),
+        counts,
+        st.sampled_from(["local", "node", "bucket", "streamed"]),
+        st.sampled_from(["off", "node", "bucket", "new"]),
+    ),
 )
 
 
@@ -36,6 +45,9 @@ sessions = st.builds(
 @given(sessions)
 def test_a_session_survives_json(session: Session) -> None:
     assert Session.from_json(json.loads(json.dumps(session.to_json()))) == session
+    older = session.to_json()
+    del older["start"]
+    assert Session.from_json(older) == replace(session, start=None)
 
 
 @bounded
@@ -53,3 +65,14 @@ def test_its_bill_is_price_times_life(session: Session) -> None:
 @given(sessions)
 def test_only_an_ended_session_is_over(state: State, over: bool, session: Session) -> None:
     assert replace(session, state=state).over == over
+
+
+@given(sessions)
+def test_a_session_that_works_or_did_anything_did_not_only_load(session: Session) -> None:
+    empty = replace(session, buckets=Buckets(boot=1, load=2), rows=0, decoded=0, shards={})
+    alone: dict[State, bool] = {"load": True, "failed": True, "ended": True, "work": False}
+    for state, only in alone.items():
+        assert replace(empty, state=state).only_loaded is only
+    assert not replace(empty, state="load", rows=1).only_loaded
+    assert not replace(empty, state="failed", shards={3: ShardAccount(1)}).only_loaded
+    assert not replace(empty, state="load", buckets=Buckets(useful=1)).only_loaded

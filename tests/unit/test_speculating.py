@@ -13,6 +13,7 @@ from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.errors import JobInvalid
 from pipeline.core.speculation import NONE
+from pipeline.engine_loading import check_engine
 from pipeline.engines.scripted import ScriptedSettings
 from pipeline.job_speculative import SpeculativeSpec
 from pipeline.profiles import keep, new_profile
@@ -83,7 +84,7 @@ def test_sampled_rows_get_none_on_a_cpu_whatever_a_profile_says(folder: Path) ->
     found = speculation_of(here, here.job)
     assert found.used.method == "none"
     assert "not sound" in str(found.why)
-    wiring.check_engine(here.job)
+    check_engine(here.job)
     with pytest.raises(JobInvalid, match="nothing to tune"):
         tune(here)
 

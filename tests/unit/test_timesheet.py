@@ -33,7 +33,7 @@ class Night:
     """A worker with three shards, and what it did."""
 
     sheet: Timesheet = field(default_factory=lambda: Timesheet(0.0, 5))
-    shards: dict[int, HeldShard] = field(default_factory=lambda: {n: held(n) for n in range(3)})
+    shards: list[HeldShard] = field(default_factory=lambda: [held(n) for n in range(3)])
     tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
     now: float = 0.0
     drafts: int = 0
@@ -43,7 +43,8 @@ class Night:
         self.tokens[name] = self.tokens.get(name, ()) + (1,) * count
 
     def settle(self) -> None:
-        self.sheet.settle(self.shards, self.tokens, EngineMetrics(self.drafts, self.drafts // 2))
+        held = {shard.name: shard for shard in self.shards}
+        self.sheet.settle(held, self.tokens, EngineMetrics(self.drafts, self.drafts // 2))
 
 
 steps = st.lists(
@@ -71,13 +72,13 @@ def test_time_and_tokens_are_conserved(done: list[tuple[float, Bucket, int, int,
             night.settle()
     night.settle()
     spent = night.sheet.buckets
-    charged = sum((shard.buckets for shard in night.shards.values()), Buckets())
+    charged = sum((shard.buckets for shard in night.shards), Buckets())
     assert abs(spent.total - 5 - night.now * 1e6) <= 1
     assert charged.useful == spent.useful
     assert charged.overhead == spent.overhead - 5
     assert night.sheet.decoded == sum(map(len, night.tokens.values()))
-    assert sum(s.tokens.draft_proposed for s in night.shards.values()) == night.drafts
-    assert sum(s.tokens.draft_accepted for s in night.shards.values()) == night.drafts // 2
+    assert sum(s.tokens.draft_proposed for s in night.shards) == night.drafts
+    assert sum(s.tokens.draft_accepted for s in night.shards) == night.drafts // 2
 
 
 def test_useful_time_is_shared_by_the_tokens_decoded_in_it() -> None:
@@ -86,18 +87,18 @@ def test_useful_time_is_shared_by_the_tokens_decoded_in_it() -> None:
     night.decode(night.shards[1], 1)
     night.sheet.pass_to(4.0, "useful")
     night.settle()
-    assert [s.buckets.useful for s in night.shards.values()] == [3_000_000, 1_000_000, 0]
+    assert [s.buckets.useful for s in night.shards] == [3_000_000, 1_000_000, 0]
     night.decode(night.shards[2], 7)
     night.sheet.pass_to(5.0, "useful")
     night.settle()
-    assert [s.buckets.useful for s in night.shards.values()] == [3_000_000, 1_000_000, 1_000_000]
+    assert [s.buckets.useful for s in night.shards] == [3_000_000, 1_000_000, 1_000_000]
 
 
 def test_time_before_the_first_token_is_shared_alike() -> None:
     night = Night()
     night.sheet.pass_to(3.0, "useful")
     night.settle()
-    assert [s.buckets.useful for s in night.shards.values()] == [1_000_000] * 3
+    assert [s.buckets.useful for s in night.shards] == [1_000_000] * 3
 
 
 def test_what_is_written_off_moves_and_stays_on_the_bill() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -331,7 +331,7 @@ def test_a_file_whose_shards_are_published_is_not_asked_for_again(folder: Folder
     wiring.check_inputs(here, made)
 
 
-def files_of(shards: tuple[Shard, ...]) -> list[str]:
+def files_of(shards: Sequence[Shard]) -> list[str]:
     return sorted({shard.uri for shard in shards})
 
 

@@ -1,0 +1,51 @@
+"""Objects as they lie in the store: written one way, and read with suspicion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from pipeline.core.errors import ObjectDamaged
+
+Json = dict[str, Any]
+Get: TypeAlias = Callable[[str], bytes | None]
+GetAll: TypeAlias = Callable[[Get, Sequence[str]], Iterable[bytes | None]]
+"""Applies the first to each of the second, in order."""
+T = TypeVar("T")
+
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a document may raise that somebody tore or rewrote."""
+
+
+def in_words(problem: Exception) -> str:
+    """What reading a misshapen document raised; such errors' messages alone may be one word."""
+    return f"{type(problem).__name__}: {problem}"
+
+
+def parse(body: bytes, parse_object: Callable[[Json], T], where: str) -> T:
+    """What `parse_object` makes of a JSON object. Raises `ObjectDamaged` when it is none."""
+    try:
+        return parse_object(as_object(json.loads(body)))
+    except MISSHAPEN as problem:
+        raise ObjectDamaged(
+            "not what spotmill writes there",
+            where=where,
+            why=in_words(problem),
+            hint="put back an earlier version of the object, if the store keeps any",
+        ) from problem
+
+
+def as_object(document: Any) -> Json:
+    if not isinstance(document, dict):
+        raise TypeError(f"a JSON object is expected, this is a {type(document).__name__}")
+    return document
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    # Without an indent, since that alone makes Python's encoder several times slower.
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def dump_for_people(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
