@@ -78,6 +78,7 @@ def test_nothing_saved_is_no_progress() -> None:
 @bounded
 @given(attempts())
 def test_a_row_finished_later_hides_what_was_saved_of_it(attempt: Attempt) -> None:
+    attempt = replace(attempt, epoch=1)
     begun = Checkpoint(0, 1, 1, "n", (), {4: (1, 2)}, attempt)
     done = Checkpoint(0, 1, 2, "n", (FinishedRow(4, completion="x"),), {5: (3,)}, attempt)
     begun_again = Checkpoint(0, 2, 1, "m", (), {4: (1,)}, replace(attempt, epoch=2))
