@@ -28,8 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.checkpointing import Lent as Kept
-from benchmarks.workload import MODELS, Workload, make_workload
+from benchmarks.lent import Lent as Kept
+from benchmarks.setting import MODELS
+from benchmarks.workload import Workload, make_workload
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.ports import Engine

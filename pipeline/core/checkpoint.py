@@ -124,7 +124,7 @@ def in_order(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None) -> Progress:
-    """A shard's progress from its checkpoints, which come in order of (epoch, seq).
+    """A shard's progress from its checkpoints, which come `in_order`.
 
     In order of attempts, an epoch's helpers before its owner, and in each of seq: the first
     finished row of an index counts, the newest save of a row in flight counts (an epoch continues
@@ -133,8 +133,7 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
     at a time; `finished`, empty, is filled with the rows. Raises `ValueError` when the order is
     another one.
     """
-    if finished is None:
-        finished = {}
+    rows: FinishedRows = {} if finished is None else finished
     in_flight: dict[int, tuple[int, ...]] = {}
     accounts: dict[tuple[int, bool, int, int], Attempt] = {}
     strikes: dict[tuple[int, int, int], Strike] = {}
@@ -145,16 +144,16 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
             raise ValueError(f"checkpoint {here} comes after {latest}")
         latest = here
         for row in point.finished:
-            if row.row not in finished:
-                finished[row.row] = row
+            if row.row not in rows:
+                rows[row.row] = row
             in_flight.pop(row.row, None)
         in_flight.update(point.in_flight)
         portion = point.attempt.portion
         strikes.update({(strike.epoch, portion, strike.nth): strike for strike in point.strikes})
         accounts[point.attempt.order] = point.attempt
     return Progress(
-        finished=finished,
-        in_flight={row: tokens for row, tokens in in_flight.items() if row not in finished},
+        finished=rows,
+        in_flight={row: tokens for row, tokens in in_flight.items() if row not in rows},
         attempts=tuple(accounts[order] for order in sorted(accounts)),
         strikes=tuple(strikes.values()),
     )

@@ -88,8 +88,23 @@ def _listed(uri: str, options: StoreOptions) -> list[FileVersion]:
                 found = {path: fs.info(path)}
             except FileNotFoundError:
                 found = {}
+        # Of a link, a listing tells when it was made and not what it leads to.
+        links = [name for name, info in found.items() if info.get("islink")]
+        found |= {name: _at_links_end(fs, name) for name in links}
     data = {name: info for name, info in found.items() if info.get("type") != "directory"}
     return [_version(scheme, name, data[name]) for name in sorted(data)]
+
+
+def _at_links_end(fs: AbstractFileSystem, name: str) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = fs.info(name)
+    except FileNotFoundError as problem:
+        raise InputInvalid(
+            "a link that leads nowhere",
+            where=name,
+            hint="remove it, or put back what it leads to",
+        ) from problem
+    return info
 
 
 def check_unchanged(shards: Iterable[Shard], options: StoreOptions) -> None:

@@ -17,7 +17,7 @@ from pipeline.stores.options import StoreOptions
 
 _READ_ROWS = 4_096
 _READ_BYTES = 2**20
-_FETCHED_WHOLE_BYTES = 16 * 2**20
+_FETCHED_WHOLE_BYTES = 4 * 2**20
 
 
 def chosen_rows(

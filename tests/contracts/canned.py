@@ -42,7 +42,9 @@ def canned_server() -> Iterator[CannedServer]:
         protocol_version = "HTTP/1.1"  # else it leaves `Expect: 100-continue` unanswered
 
         def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            left = int(self.headers.get("Content-Length") or 0)
+            while left and (piece := self.rfile.read(min(left, 2**20))):
+                left -= len(piece)
             canned.requests.append(self.command)
             if canned.silent:
                 wake.wait(30)

@@ -9,15 +9,15 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from pipeline.core.errors import StoreUnavailable
-from pipeline.core.ports import ObjectStore
+from pipeline.core.ports import Body, ObjectStore
 from pipeline.stores.local import LocalStore
 
 
-def race_to_create(store: ObjectStore, key: str, bodies: Sequence[bytes]) -> list[bool | None]:
+def race_to_create(store: ObjectStore, key: str, bodies: Sequence[Body]) -> list[bool | None]:
     """What each caller was told; None where the store could not say."""
     together = threading.Barrier(len(bodies))
 
-    def run(body: bytes) -> bool | None:
+    def run(body: Body) -> bool | None:
         together.wait(30)
         try:
             return store.create(key, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,31 @@ def test_create_makes_and_does_not_replace(store: ObjectStore) -> None:
     assert store.create("leases/00012/000001.json", b"yours") is False
     assert store.create("leases/00012/000001.json", b"mine") is False
     assert store.get("leases/00012/000001.json") == b"mine"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 * 2**20 + 7])
+def test_a_file_is_created_as_its_bytes_are(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    body = os.urandom(size)
+    mine, yours = tmp_path / "mine", tmp_path / "yours"
+    mine.write_bytes(body)
+    yours.write_bytes(b"yours")
+    assert store.create("data/part-00000.parquet", mine) is True
+    assert store.create("data/part-00000.parquet", yours) is False
+    assert store.create("data/part-00000.parquet", mine) is False
+    mine.unlink()
+    assert store.get("data/part-00000.parquet") == body
+    assert store.list("data/") == ["data/part-00000.parquet"]
+
+
+def test_sixteen_threads_create_one_key_from_files_and_one_wins(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"body-{number}" for number in range(16)]
+    for number, file in enumerate(files):
+        file.write_bytes(f"attempt {number}".encode() * 1_000)
+    told = race_to_create(store, "part", files)
+    assert told.count(True) == 1, told
+    assert store.get("part") == files[told.index(True)].read_bytes()
 
 
 def test_create_does_not_replace_what_was_put(store: ObjectStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from tenacity import stop_after_attempt, stop_before_delay, wait_fixed, wait_non
 
 from pipeline.core.errors import StoreDenied, StoreUnavailable
 from pipeline.core.ports import ObjectStore
+from pipeline.stores import bodies
 from pipeline.stores.faults import (
     LOST,
     NO_FAULT,
@@ -53,6 +55,23 @@ def test_a_create_whose_answer_was_lost_is_won(faults: list[Fault]) -> None:
     memory = MemoryStore()
     assert retrying(memory, *faults).create(KEY, b"mine") is True
     assert memory.get(KEY) == b"mine"
+
+
+@pytest.mark.parametrize(
+    "theirs", [None, b"", b"mine, cut", b"mine, cut short", b"mine, cut shorn"]
+)
+def test_a_create_from_a_file_is_settled_by_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: bytes | None
+) -> None:
+    monkeypatch.setattr(bodies, "PIECE_BYTES", 4)
+    mine = tmp_path / "body"
+    mine.write_bytes(b"mine, cut short")
+    memory = MemoryStore()
+    if theirs is not None:
+        memory.put(KEY, theirs)
+    fault = LOST if theirs is None else REFUSED
+    won = theirs is None or theirs == mine.read_bytes()
+    assert retrying(memory, fault).create(KEY, mine) is won
 
 
 def test_settling_outlives_lost_answers_too() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,24 @@ def test_twenty_megabytes_are_created_by_one_request(
 def test_a_hundred_and_twenty_megabytes_are_created_by_one_request(canned: CannedServer) -> None:
     assert canned_store(canned).create("part", bytes(120 * 2**20)) is True
     assert canned.requests == ["PUT"]
+
+
+def test_a_file_is_created_by_one_request_that_holds_none_of_it(
+    canned: CannedServer, tmp_path: Path
+) -> None:
+    part = tmp_path / "part"
+    with part.open("wb") as file:
+        file.truncate(120 * 2**20)
+    store = canned_store(canned)
+    assert store.create("small", b"connected") is True
+    tracemalloc.start()
+    try:
+        assert store.create("part", part) is True
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert canned.requests == ["PUT", "PUT"]
+    assert most < 8 * 2**20
 
 
 def test_more_than_one_put_takes_is_refused(

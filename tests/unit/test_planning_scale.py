@@ -172,6 +172,22 @@ def test_one_of_many_files_that_changed_is_found(many: S3Bucket, change: str) ->
     assert ("it is gone" in stopped.value.why) == (change == "gone")
 
 
+@pytest.mark.parametrize("name", ["in", "in/", "in/*.parquet", "in/a.parquet"])
+def test_a_link_is_the_file_it_leads_to(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / "elsewhere/a.parquet", {"q": ["x"]})
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").symlink_to(path)
+    place = f"{tmp_path}/{name}"
+    files = discover(place, OPTIONS)
+    check_versions(files, OPTIONS)
+    os.utime(path, (1, 1))
+    with pytest.raises(InputChanged):
+        check_versions(files, OPTIONS)
+    path.unlink()
+    with pytest.raises(InputInvalid):
+        discover(place, OPTIONS)
+
+
 # Joining a run again.
 
 

@@ -1,0 +1,17 @@
+"""Where Arrow's memory comes from."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow as pa
+
+
+def give_memory_back() -> None:
+    """Have this process's Arrow take memory from the C library, unless its environment says where.
+
+    What Arrow is built with keeps a heap a thread, and what it freed in each for later: a worker
+    that reads in one thread and publishes in another held 80 MB more for a shard of 30 MB.
+    """
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())
