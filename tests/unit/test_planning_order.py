@@ -528,4 +528,5 @@ def test_a_run_from_before_there_were_orders_can_be_gone_on_with(tmp_path: Path)
     decisive = job.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
     decisive["input"].pop("uri")
     decisive["shards"] = {"rows": job.shards.rows}
+    decisive["model"]["speculative"] = job.model.speculative.decisive()
     assert job.settings_fingerprint() == fingerprint(decisive)
