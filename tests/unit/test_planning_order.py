@@ -453,6 +453,11 @@ def test_a_dataset_that_changed_since_is_said_not_to_be_compared(tmp_path: Path)
     assert "its copy is not compared with the input" in found
 
 
+def test_the_dataset_itself_can_be_read_before_there_is_a_copy(tmp_path: Path) -> None:
+    job = by_prefix(job_over(written(tmp_path / "a.parquet", {"q": ["b", "a"], "n": [1, 2]})))
+    assert text_or_error_of(job, plan_job(job, OPTIONS)) == ["b", "a"]
+
+
 # What is refused, and how.
 
 
