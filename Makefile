@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit nightly simulate mutants chaos bench goodput models lock clean
+.PHONY: help setup run test lint types unit nightly simulate mutants chaos bench bench-quick bench-gpu goodput models lock lock-peers clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -71,8 +71,14 @@ chaos: setup ## kill real processes some 200 times (20 minutes) and write benchm
 mutants: setup ## plant bugs one by one, show that the simulator finds each, write docs/mutants.md
 	$(call timed,mutants,$(BIN)/python -m tests.mutation --record)
 
-bench: setup ## measure against bare vLLM and write benchmarks/RESULTS.md
-	$(call timed,benchmarks,$(BIN)/python -m benchmarks)
+bench: setup ## measure against bare vLLM, peers and limits (half an hour), write benchmarks/RESULTS.md
+	$(call timed,benchmarks,$(BIN)/python -m benchmarks $(BENCH))
+
+bench-quick: setup ## see in minutes whether every benchmark runs; its figures mean nothing
+	$(call timed,benchmarks,$(BIN)/python -m benchmarks --quick $(BENCH))
+
+bench-gpu: ## the same on a CUDA machine, with the Python that has vllm; installs nothing
+	$(call timed,benchmarks,$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks --gpu $(BENCH))
 
 goodput: setup ## replay recorded spot fleets (half an hour of one core) and write benchmarks/GOODPUT.md
 	$(call timed,replay,$(BIN)/python -m tests.simulation.replay --write)
@@ -89,6 +95,16 @@ lock: ## flatten the dependencies anew into requirements/cpu.lock
 		--index-strategy unsafe-best-match $$torch_from \
 		--no-emit-find-links --no-emit-index-url --no-annotate --no-header \
 		--no-emit-package spotmill -o $(LOCK))
+
+lock-peers: ## flatten anew what `make bench` measures beside spotmill, benchmarks/peers/peers.lock
+	$(call timed,uv,$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv)
+	$(call timed,compile,torch_from="--extra-index-url $(TORCH_INDEX)"; \
+		if [ -n "$${PIP_FIND_LINKS:-}" ]; then torch_from="--find-links $$PIP_FIND_LINKS"; fi; \
+		build/uv/bin/uv pip compile --quiet benchmarks/peers/peers.in \
+		--override benchmarks/peers/overrides.txt --python-version 3.11 \
+		--index-strategy unsafe-best-match $$torch_from \
+		--no-emit-find-links --no-emit-index-url --no-annotate --no-header \
+		-o benchmarks/peers/peers.lock)
 
 clean: ## remove what runs and tools left, but not .venv
 	rm -rf out build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Bare vLLM over the same prompts: one `LLM.generate` call, as its documentation shows it.
+"""Bare vLLM over the same rows: one `LLM.generate` call, as its documentation shows it.
 
 Run as a process of its own by the benchmark; prints one JSON document.
 """
@@ -15,26 +15,32 @@ from typing import Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("prompts", type=Path, help="JSON list of prompts")
+    parser = argparse.ArgumentParser(prog="benchmarks.bare")
+    parser.add_argument(
+        "rows", type=Path, help="JSON list of rows, with prompt, max_tokens, min_tokens"
+    )
     parser.add_argument("arguments", help="JSON of LLM(...) arguments")
-    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--in-process", action="store_true", help="no process for the engine")
+    parser.add_argument("--tokens", action="store_true", help="print every token of every answer")
     asked = parser.parse_args()
-    os.environ |= {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        "HF_HUB_OFFLINE": "1",
-    }
-    prompts: list[str] = json.loads(asked.prompts.read_text())
+    if asked.in_process:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    rows: list[dict[str, Any]] = json.loads(asked.rows.read_text())
 
     started = time.monotonic()
     from vllm import LLM, SamplingParams
 
-    llm = LLM(**json.loads(asked.arguments), disable_log_stats=False, use_tqdm_on_load=False)
+    llm = LLM(**json.loads(asked.arguments), use_tqdm_on_load=False)
     loaded = time.monotonic()
     outputs = llm.generate(
-        prompts, SamplingParams(temperature=0.0, max_tokens=asked.max_tokens), use_tqdm=False
+        [row["prompt"] for row in rows],
+        [
+            SamplingParams(
+                temperature=0.0, max_tokens=row["max_tokens"], min_tokens=row["min_tokens"]
+            )
+            for row in rows
+        ],
+        use_tqdm=False,
     )
     finished = time.monotonic()
 
@@ -43,14 +49,17 @@ def main() -> None:
     document = {
         "load_seconds": loaded - started,
         "generate_seconds": finished - loaded,
+        "answered_at": finished,
         "output_tokens": sum(map(len, tokens)),
         "draft_proposed": _value(counters, "vllm:spec_decode_num_draft_tokens"),
         "draft_accepted": _value(counters, "vllm:spec_decode_num_accepted_tokens"),
-        "tokens": tokens,
+        "tokens": tokens if asked.tokens else None,
     }
     print(json.dumps(document))
     sys.stdout.flush()
-    os._exit(0)
+    # An engine in this process takes seconds to take itself apart.
+    if asked.in_process:
+        os._exit(0)
 
 
 def _value(counters: dict[str, Any], name: str) -> int:

@@ -20,32 +20,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.workload import Workload, make_workload
-from pipeline import wiring
-from pipeline.at_hand import open_job
-from pipeline.core.ports import Engine
-from pipeline.engines.model_files import local_model
+from benchmarks.lent import lend
+from benchmarks.setting import Setting
+from benchmarks.workload import ticket_rows
 from pipeline.engines.preload import cpu_environment
-from pipeline.engines.vllm import device_at_hand, load_vllm
 from pipeline.ledger import Ledger
 from pipeline.saver import Saver
-from pipeline.spot.signals import NoNotice
 
 NEVER = {"rows": 10**9, "seconds": 1e9}
 EVERY_5_SECONDS = {"rows": 10**9, "seconds": 5.0}
-
-
-class Lent:
-    """An engine that outlives the workers it is lent to."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def close(self) -> None:
-        """Kept for the next worker."""
 
 
 @dataclass(slots=True)
@@ -68,27 +51,11 @@ class Spent:
         setattr(owner, method, timed)
 
 
-def work(
-    load: Workload, engine: Engine, name: str, chunks: dict[str, float]
-) -> tuple[float, int, int]:
-    """Output tokens a second of a worker's working time, the checkpoints it made, its tokens."""
-    here = open_job(str(load.job_file(load.folder / name, False, chunks)), run_id=name)
-    plan = wiring.plan(here)
-    wiring.run_worker(here, NoNotice(), load_engine=lambda _: Lent(engine))
-    manifest = wiring.close_books(here, plan)
-    [worker] = manifest["workers"]
-    seconds = sum(worker["seconds"][b] for b in ("useful", "wasted", "idle", "drain"))
-    checkpoints = len(here.store.list(f"runs/{name}/checkpoints/"))
-    tokens: int = manifest["tokens"]["output"]
-    return tokens / seconds, checkpoints, tokens
-
-
-def measure(rows: int, pairs: int) -> dict[str, Any]:
+def measure(setting: Setting, rows: int, pairs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        load = make_workload(Path(folder), rows)
-        first = open_job(str(load.job_file(load.folder / "any", False)), run_id="any")
-        engine = load_vllm(local_model(first.job.model, first.options), device_at_hand())
-        work(load, engine, "warm", NEVER)
+        load = ticket_rows(Path(folder), rows, mixed=False)
+        lent = lend(setting)
+        lent.worker(load.job_file(setting, "warm", NEVER), "warm")
         ratios, saved = [], 0
         spent, worked = Spent(), 0.0
         spent.on(Ledger, "checkpoint")
@@ -96,11 +63,14 @@ def measure(rows: int, pairs: int) -> dict[str, Any]:
         for n in range(pairs):
             order = [("with", EVERY_5_SECONDS), ("without", NEVER)]
             rates = {}
-            for name, chunks in order if n % 2 else reversed(order):
-                rates[name], made, tokens = work(load, engine, f"{name}-{n}", chunks)
-                saved += made
+            for kind, chunks in order if n % 2 else reversed(order):
+                name = f"{kind}-{n}"
+                answered = lent.worker(load.job_file(setting, name, chunks), name)
+                rates[kind] = answered.rate
+                saved += answered.checkpoints
+                if kind == "with":
+                    worked += answered.seconds
             ratios.append(rates["with"] / rates["without"])
-            worked += tokens / rates["with"]
             print(f"pair {n + 1}: {ratios[-1]:.4f} at {rates['without']:.0f} tokens/s", flush=True)
     return {
         "ratio": median(ratios),
@@ -117,11 +87,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.checkpointing", description=__doc__)
     parser.add_argument("--rows", type=int, default=6_000)
     parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--setting", type=json.loads, default={}, help="JSON of a Setting")
     asked = parser.parse_args()
-    if "LD_PRELOAD" not in os.environ and (wanted := cpu_environment(1)):
+    setting = Setting.from_json(asked.setting)
+    wanted = cpu_environment(1) if setting.device == "cpu" else {}
+    if wanted and "LD_PRELOAD" not in os.environ:
         # Preloading is for processes to come, so this one begins again.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **wanted})  # noqa: S606
-    print(json.dumps(measure(asked.rows, asked.pairs)), flush=True)
+    print(json.dumps(measure(setting, asked.rows, asked.pairs)), flush=True)
     os._exit(0)
 
 

@@ -28,7 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.workload import MODELS, Workload, make_workload
+from benchmarks.lent import Lent as Kept
+from benchmarks.setting import MODELS
+from benchmarks.workload import Workload, make_workload
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.ports import Engine
@@ -95,8 +97,6 @@ class Case:
         if mode == "auto":
             candidate = {"method": "auto", "candidates": [self.speculative]}
             job["model"]["speculative"] = candidate
-        if "messages" not in job["input"]:
-            job["input"]["uri"] = str(self.load.folder / "tickets")
         path.write_text(yaml.safe_dump(job))
         here = open_job(str(path), run_id=run)
         if mode == "auto":
@@ -115,7 +115,7 @@ class Case:
 
 def work(here: JobAtHand, engine: Engine) -> Json:
     """Output tokens a second of a worker's working time, and how it speculated."""
-    plan = wiring.plan(here)
+    plan, before = wiring.plan(here), engine.metrics()
     wiring.run_worker(here, NoNotice(), load_engine=lambda _: engine)
     manifest = wiring.close_books(here, plan)
     [worker] = manifest["workers"]
@@ -125,8 +125,9 @@ def work(here: JobAtHand, engine: Engine) -> Json:
     return {
         "rate": manifest["tokens"]["output"] / seconds,
         "seconds": seconds,
-        "proposed": manifest["tokens"]["draft_proposed"],
-        "accepted": manifest["tokens"]["draft_accepted"],
+        # The manifest has all that the engine ever made, and it was others' before.
+        "proposed": engine.metrics().draft_proposed - before.draft_proposed,
+        "accepted": engine.metrics().draft_accepted - before.draft_accepted,
         "switches": max(switches, key=len),
     }
 
@@ -156,6 +157,7 @@ def measure(case: Case, rounds: int) -> Json:
         auto["rate"] / one["rate"] for auto, one in zip(runs["auto"], runs[better], strict=True)
     ]
     accepted = sum(run["accepted"] for run in runs["always"])
+    proposed = sum(run["proposed"] for run in runs["always"])
     return {
         "auto_to_better": _spread(to_better),
         "auto_to_luckier_each_round": _spread(ratios),
@@ -163,7 +165,7 @@ def measure(case: Case, rounds: int) -> Json:
         "always_to_never": _spread(
             [a["rate"] / b["rate"] for a, b in zip(runs["always"], runs["never"], strict=True)]
         ),
-        "acceptance": accepted / max(1, sum(run["proposed"] for run in runs["always"])),
+        "acceptance": accepted / max(1, proposed),
         "switches": [run["switches"] for run in runs["auto"]],
         "seconds_a_run": median(run["seconds"] for run in runs["never"]),
     }
@@ -176,32 +178,15 @@ def depth_zero(case: Case, rounds: int) -> Json:
         rates = {}
         for mode in ("idle", "none") if n % 2 else ("none", "idle"):
             with closing(case.engine(case.speculative if mode == "idle" else _NONE)) as engine:
-                lent = Lent(engine, 0) if mode == "idle" else engine
-                work(case.here(f"zero-{case.name}-warm-{mode}-{n}", "never"), _kept(lent))
-                rates[mode] = work(case.here(f"zero-{case.name}-{mode}-{n}", "never"), lent)["rate"]
+                kept: Any = Lent(engine, 0) if mode == "idle" else Kept(engine)
+                work(case.here(f"zero-{case.name}-warm-{mode}-{n}", "never"), kept)
+                rates[mode] = work(case.here(f"zero-{case.name}-{mode}-{n}", "never"), kept)["rate"]
         ratios.append(rates["idle"] / rates["none"])
         print(f"{case.name}, drafts at depth 0 / none: {ratios[-1]:.4f}", flush=True)
     return _spread(ratios)
 
 
 _NONE = {"method": "none"}
-
-
-class _Kept:
-    """An engine that is not closed yet."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def close(self) -> None:
-        """Kept for the next worker."""
-
-
-def _kept(engine: Any) -> Any:
-    return _Kept(engine)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Desk:
         self._clock = clock
         self._patience = patience
         self._feed: Feed | None = None
-        self._waiting: list[Opened] = []
+        self._waiting: list[HeldShard] = []
         self._claiming = False
         self._claim_after = 0.0
         self._failing_since: float | None = None
@@ -47,8 +47,8 @@ class Desk:
     def serve(self, feed: Feed) -> None:
         """From now on, what is claimed goes there."""
         self._feed = feed
-        for opened in self._waiting:
-            self._hold(opened, feed)
+        for held in self._waiting:
+            _hand_over(held, feed)
         self._waiting.clear()
 
     def claim_when_hungry(self, feed: Feed) -> None:
@@ -60,14 +60,14 @@ class Desk:
         """Send for a shard."""
         self._claiming = True
 
-        def claimed(result: Opened | NothingLeft | None) -> None:
+        def claimed(result: HeldShard | NothingLeft | None) -> None:
             self._claiming = False
             self._failing_since = None
             self._patience.answered()
             # Asked again every few seconds while rows run short, so never old when it decides.
             self.nothing_left = isinstance(result, NothingLeft)
-            if isinstance(result, Opened):
-                self._took(result)
+            if isinstance(result, HeldShard):
+                self._take(result)
             else:
                 self._ask_later()
 
@@ -82,38 +82,49 @@ class Desk:
                 raise problem
             self._patience.bear(problem)
 
-        self._errands.send(self._claimer.claim, claimed, failed)
+        self._errands.send(self._claim, claimed, failed)
+
+    def _claim(self) -> HeldShard | NothingLeft | None:
+        """In another thread; nobody else knows of the shard yet."""
+        found = self._claimer.claim()
+        if not isinstance(found, Opened):
+            return found
+        held = HeldShard(
+            found.shard,
+            found.lease,
+            found.rows,
+            found.progress,
+            self._clock.now(),
+            found.lent,
+            found.portion,
+            found.take,
+        )
+        # Condemned by what a predecessor saw, they need no engine.
+        held.quarantine()
+        if held.unarranged:
+            held.take_arrangement(held.arrange(held.unarranged.popleft()))
+        return held
 
     def _ask_later(self) -> None:
         seconds = max(_LEAST_SECONDS, self._settings.beat_seconds / 2)
         self._claim_after = self._clock.now() + seconds
 
-    def _took(self, opened: Opened) -> None:
-        self.distrusts_engine |= opened.progress.ended_silently
-        if self._feed is None:
-            self._waiting.append(opened)
-        else:
-            self._hold(opened, self._feed)
-
-    def _hold(self, opened: Opened, feed: Feed) -> None:
-        held = HeldShard(
-            opened.shard,
-            opened.lease,
-            opened.rows,
-            opened.progress,
-            self._clock.now(),
-            opened.lent,
-            opened.portion,
-            opened.take,
-        )
-        feed.held[held.name] = held
+    def _take(self, held: HeldShard) -> None:
+        self.distrusts_engine |= held.before.ended_silently
         log.info(
             "claimed %sshard %05d, epoch %d: %d rows, %d of them done before",
-            f"portion {opened.portion.portion} of " if opened.portion else "",
-            opened.shard.id,
-            opened.lease.epoch,
+            f"portion {held.portion.portion} of " if held.portion else "",
+            held.shard.id,
+            held.lease.epoch,
             held.row_count,
-            len(held.finished),
+            len(held.finished) - held.rows_done,
         )
-        # Condemned by what a predecessor saw, they need no engine.
-        feed.rows += held.quarantine()
+        if self._feed is None:
+            self._waiting.append(held)
+        else:
+            _hand_over(held, self._feed)
+
+
+def _hand_over(held: HeldShard, feed: Feed) -> None:
+    feed.held[held.name] = held
+    feed.rows += held.rows_done

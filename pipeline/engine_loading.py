@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -79,7 +80,9 @@ class VllmLoader:
         )
         local = files.located(self.model, weights=not straight)
         cache = _compile_cache(local, device, self.options)
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor(2) as threads, ExitStack() as interrupted:
+            # A worker that is told to stop does not wait for the rest of its model.
+            interrupted.callback(files.give_up)
             fetching = threads.submit(files.fetch, self.model, weights=not straight)
             compiled: Compiled = "off"
             if cache is not None:

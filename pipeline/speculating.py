@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from pipeline.at_hand import JobAtHand
+from pipeline.core.manifest import Provenance
+from pipeline.core.ports import Engine
 from pipeline.core.speculation import NONE, Expectation, tokens_a_step
 from pipeline.diagnosis import installed
-from pipeline.engine_loading import SCRIPTED
+from pipeline.engine_loading import SCRIPTED, VllmLoader
 from pipeline.engines.device_names import hardware_at_hand
 from pipeline.engines.vllm import device_at_hand
 from pipeline.job import JobSpec, without_folder
 from pipeline.job_speculative import CandidateSpec, SpeculativeSpec
 from pipeline.profiles import Json, find, profile_key
+from pipeline.steering import Watching
 
 log = logging.getLogger("spotmill")
 
@@ -83,6 +86,46 @@ def speculation_of(here: JobAtHand, job: JobSpec) -> Speculation:
     summary = {name: found.document.get(name) for name in told}
     log.info("speculative: auto: %s", found.why)
     return Speculation(asked, found.chosen, found.why, summary)
+
+
+def watching_of(
+    speculation: Speculation, job: JobSpec, loader: Callable[[bool], Engine]
+) -> Watching | None:
+    """How a worker watches it; None where nothing may be changed."""
+    if not speculation.watched:
+        return None
+
+    def load_plain(own_process: bool) -> Engine:
+        assert isinstance(loader, VllmLoader)  # noqa: S101 - asked below
+        none = SpeculativeSpec.model_validate(NONE)
+        loader.model = job.model.model_copy(update={"speculative": none})
+        return loader(own_process)
+
+    return Watching(
+        cold=speculation.cold,
+        expected=speculation.expected,
+        load_plain=load_plain if isinstance(loader, VllmLoader) else None,
+    )
+
+
+def provenance_of(
+    document: Json, job: JobSpec, engine_version: str, speculation: Speculation
+) -> Provenance:
+    """What manifests say of a run beside numbers; `document` is its `job.json`."""
+    name, _, number = engine_version.partition(" ")
+    return Provenance(
+        run_id=document["run_id"],
+        job_fingerprint=document["fingerprint"],
+        model={
+            "id": job.model.id,
+            "revision": job.model.revision,
+            "quantization": job.model.quantization,
+            "speculative": speculation.to_json(),
+            "engine": name,
+            "engine_version": number,
+        },
+        tags=job.all_tags(),
+    )
 
 
 def why_none(job: JobSpec) -> str | None:

@@ -91,10 +91,12 @@ class Steering:
         for switch in self._watch.switches[len(before.switches) :]:
             self._switches = (*self._switches, switch)
             log.warning(
-                "speculation: from %d drafts a row to %d, faster by %d pairs of periods",
+                "speculation: from %d drafts a row to %d: %s",
                 switch.before,
                 switch.after,
-                len(switch.pairs),
+                f"faster by {len(switch.pairs)} pairs of periods"
+                if switch.pairs
+                else f"with drafts, a row got {switch.tokens_a_step:.3f} tokens a step",
             )
         if self._watch.depth != before.depth:
             self._speculate(self._watch.depth)

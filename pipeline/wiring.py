@@ -17,7 +17,7 @@ from pipeline.at_hand import JobAtHand, checked_name, text_at
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import InputChanged, RunMissing
-from pipeline.core.manifest import SCHEMA_VERSION, Provenance
+from pipeline.core.manifest import SCHEMA_VERSION
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
 from pipeline.core.shards import FileVersion
@@ -33,16 +33,14 @@ from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
-from pipeline.job_speculative import SpeculativeSpec
 from pipeline.pools.local import LocalPool
 from pipeline.prices import parse_prices
 from pipeline.run import cost_so_far, finish, join_run, progress_of
-from pipeline.speculating import Speculation, speculation_of
+from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
 from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_from_environment
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
-from pipeline.steering import Watching
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.worker import Worker
@@ -162,10 +160,10 @@ def local_pool(here: JobAtHand, workers: int) -> LocalPool:
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     document = require_job(here)
-    asked = here.job.model.speculative
-    told = Speculation(asked, asked).to_json()
+    job = job_of_run(here, document)
+    asked = Speculation(job.model.speculative, job.model.speculative)
     # Of a run without a shard; any other one says what its shards say.
-    provenance = _provenance(here, document, "unknown", told)
+    provenance = provenance_of(document, job, "unknown", asked)
     return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
 
 
@@ -231,7 +229,7 @@ def run_worker(
     with _background() as executor:
         report = Worker(
             settings,
-            lambda engine: _provenance(here, document, engine.version, speculation.to_json()),
+            lambda engine: provenance_of(document, job, engine.version, speculation),
             here.ledger,
             Claimer(
                 plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
@@ -243,7 +241,7 @@ def run_worker(
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
-            watching=_watching(speculation, here, job),
+            watching=watching_of(speculation, job, loader),
         ).run()
     return {
         "run_id": here.run_id,
@@ -254,17 +252,6 @@ def run_worker(
     }
 
 
-def _watching(speculation: Speculation, here: JobAtHand, job: JobSpec) -> Watching | None:
-    if not speculation.watched:
-        return None
-    plain = job.model.model_copy(update={"speculative": SpeculativeSpec(method="none")})
-    return Watching(
-        cold=speculation.cold,
-        expected=speculation.expected,
-        load_plain=engine_loader(job.model_copy(update={"model": plain}), here.options),
-    )
-
-
 @contextmanager
 def _background() -> Iterator[ThreadPoolExecutor]:
     executor = ThreadPoolExecutor(_BACKGROUND_THREADS)
@@ -273,29 +260,6 @@ def _background() -> Iterator[ThreadPoolExecutor]:
     finally:
         # A machine that goes does not wait for a store that may answer in a minute.
         executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _provenance(
-    here: JobAtHand,
-    document: dict[str, Any],
-    engine_version: str,
-    speculative: dict[str, Any],
-) -> Provenance:
-    job = job_of_run(here, document)
-    name, _, number = engine_version.partition(" ")
-    return Provenance(
-        run_id=here.run_id,
-        job_fingerprint=document["fingerprint"],
-        model={
-            "id": job.model.id,
-            "revision": job.model.revision,
-            "quantization": job.model.quantization,
-            "speculative": speculative,
-            "engine": name,
-            "engine_version": number,
-        },
-        tags=job.all_tags(),
-    )
 
 
 def job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:

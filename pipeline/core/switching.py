@@ -1,7 +1,9 @@
 """Whether speculation pays while it runs: readings of a worker's counters in, draft depths out.
 
 A period at the depth in use, `home`, and one at a rival right after it make a pair; enough pairs
-that agree make a switch. Times are seconds in which the engine worked, whoever counts them.
+that agree make a switch. They are counted, not averaged: on a machine that others use, a period may
+take three times as long as it should. What needs no pairs is that drafts which are hardly ever
+accepted do not pay. Times are seconds in which the engine worked, whoever counts them.
 """
 
 from __future__ import annotations
@@ -9,24 +11,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import median
 from typing import Any, Literal, TypeAlias
+
+from pipeline.core.speculation import tokens_a_step
 
 Phase: TypeAlias = Literal["rest", "home", "lead", "rival"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`period_seconds` is a measured period; `explore_share` of the time goes to rivals that look
-    worse. A switch takes `pairs`, a mean gain of `least_gain`, and `errors` standard errors."""
+    """`period_seconds` is a measured period. A switch takes `pairs`, a median gain of `least_gain`,
+    and so few pairs that say otherwise that chance alone would give no more in `chance` of cases.
+
+    Of the time, `explore_share` goes to rivals that look worse, `doubtful_share` to those of which
+    too few pairs are known and none is clear. Below `least_tokens` since a reading, nothing is
+    concluded from acceptance.
+    """
 
     period_seconds: float = 1.5
     explore_share: float = 0.02
+    doubtful_share: float = 0.1
+    clear_loss: float = 0.05
     pairs: int = 4
     remembered: int = 8
     least_gain: float = 0.01
-    errors: float = 2.5
-    error_floor: float = 0.005
+    chance: float = 0.07
+    least_tokens: int = 1_000
     lead_share: float = 0.25
     longest_lead_seconds: float = 60.0
     first_after_periods: int = 3
@@ -75,20 +86,23 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """From one depth to another, and the pairs that showed it to be faster."""
+    """From one depth to another: by the pairs that showed it to be faster, or, without any, since
+    a row got no more than `tokens_a_step` with drafts."""
 
     at: float
     before: int
     after: int
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...] = ()
+    tokens_a_step: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        gain = math.exp(fmean(pair.advantage for pair in self.pairs)) - 1
+        gain = math.exp(median(pair.advantage for pair in self.pairs)) - 1 if self.pairs else None
         return {
             "after_engine_seconds": round(self.at, 1),
             "from_depth": self.before,
             "to_depth": self.after,
-            "gain": round(gain, 4),
+            "gain": None if gain is None else round(gain, 4),
+            "tokens_a_step": self.tokens_a_step and round(self.tokens_a_step, 4),
             "pairs": [pair.to_json() for pair in self.pairs],
         }
 
@@ -131,13 +145,17 @@ def begun(depth: int, cold: bool, now: float, rules: Rules = Rules()) -> Watch:
     half = {depth // 2} if depth >= 4 else set()
     arms = tuple(sorted({0, depth} | half))
     start = now + rules.first_after_periods * rules.period_seconds
-    return Watch(depth, arms, cold, rules, due=start, until=start)
+    return Watch(depth, arms, cold, rules, due=now + rules.period_seconds, until=start)
 
 
 def advance(watch: Watch, now: Reading) -> Watch:
     """The watch after a reading at or after `due`. Counters that went back, as after another
     engine took over, or a window that emptied, only make it rest."""
     since, rules = watch.since, watch.rules
+    bring = None if watch.depth == 0 or since is None else _tokens_a_step(since, now, rules)
+    if watch.phase in ("rest", "home") and bring is not None and bring < 1 + rules.least_gain:
+        # A step with drafts takes longer than one without, so this is all that they can gain.
+        return _switched(watch, now, Switch(now.at, watch.home, 0, tokens_a_step=bring))
     if watch.phase == "rest":
         if now.at >= watch.until or _acceptance_fell(watch, now):
             return replace(watch, phase="home", since=now, due=now.at + rules.period_seconds)
@@ -173,6 +191,12 @@ def _acceptance_fell(watch: Watch, now: Reading) -> bool:
     if before is None or share is None or watch.home == 0:
         return False
     return share < (1 - watch.rules.acceptance_fall) * before
+
+
+def _tokens_a_step(since: Reading, now: Reading, rules: Rules) -> float | None:
+    decoded, accepted = now.decoded - since.decoded, now.accepted - since.accepted
+    enough = decoded >= rules.least_tokens and now.proposed > since.proposed and accepted >= 0
+    return tokens_a_step(decoded, accepted) if enough else None
 
 
 def _acceptance(since: Reading, now: Reading) -> float | None:
@@ -212,31 +236,40 @@ def _compared(watch: Watch, since: Reading, now: Reading) -> Watch:
     pairs = (*watch.pairs, pair)
     about_rival = [one for one in pairs if one.rival == pair.rival][-rules.remembered :]
     if _is_faster(about_rival, rules):
-        switch = Switch(now.at, watch.home, pair.rival, tuple(about_rival))
-        watch = replace(watch, home=pair.rival, pairs=(), switches=(*watch.switches, switch))
-        return _rest_after_asking(replace(watch, asked=0), now, looks_better=False)
+        return _switched(watch, now, Switch(now.at, watch.home, pair.rival, tuple(about_rival)))
     kept = [one for one in pairs if one.rival != pair.rival] + about_rival
-    better = fmean(one.advantage for one in about_rival) > 0
+    middle = median(one.advantage for one in about_rival)
     # Whoever looks better is asked again, the others take turns.
-    watch = replace(watch, pairs=tuple(kept), asked=watch.asked + (not better))
-    return _rest_after_asking(watch, now, better)
+    watch = replace(watch, pairs=tuple(kept), asked=watch.asked + (middle <= 0))
+    if middle > 0:
+        return _rest_after_asking(watch, now, None)
+    doubtful = len(about_rival) < rules.pairs and middle > -rules.clear_loss
+    return _rest_after_asking(watch, now, rules.doubtful_share if doubtful else rules.explore_share)
+
+
+def _switched(watch: Watch, now: Reading, switch: Switch) -> Watch:
+    switches = (*watch.switches, switch)
+    watch = replace(watch, home=switch.after, asked=0, pairs=(), switches=switches)
+    return _rest_after_asking(watch, now, watch.rules.explore_share)
 
 
 def _is_faster(pairs: Sequence[Pair], rules: Rules) -> bool:
-    if len(pairs) < rules.pairs:
+    """By a sign test: how likely so many better ones are where there is no difference."""
+    better = sum(pair.advantage > 0 for pair in pairs)
+    by_chance = sum(math.comb(len(pairs), n) for n in range(better, len(pairs) + 1))
+    if len(pairs) < rules.pairs or by_chance / 2 ** len(pairs) > rules.chance:
         return False
-    gains = [pair.advantage for pair in pairs]
-    error = max(stdev(gains) / math.sqrt(len(gains)), rules.error_floor)
-    return fmean(gains) > max(rules.least_gain, rules.errors * error)
+    return median(pair.advantage for pair in pairs) > rules.least_gain
 
 
-def _rest_after_asking(watch: Watch, now: Reading, looks_better: bool) -> Watch:
+def _rest_after_asking(watch: Watch, now: Reading, share: float | None) -> Watch:
+    """So long that asking takes this share of the time; at once where there is none."""
     rules = watch.rules
     lead = rules.lead_share * rules.period_seconds
     if watch.cold and watch.home == 0:
         lead = min(watch.lifetime, rules.longest_lead_seconds)
     asking = lead + rules.period_seconds
-    gap = 2 * rules.period_seconds if looks_better else asking / rules.explore_share
+    gap = 2 * rules.period_seconds if share is None else asking / share
     if watch.cold and watch.home:
         # Rows that ran without drafts have to run out before drafts are measured again.
         gap = max(gap, min(watch.lifetime, rules.longest_lead_seconds))

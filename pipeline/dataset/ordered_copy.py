@@ -14,11 +14,12 @@ from pipeline.core.shard_list import ShardList
 from pipeline.core.shards import FileVersion, InputFile, RowGroup, plan_shards
 from pipeline.dataset.carriers import carrier_schema, packed, unpacked
 from pipeline.dataset.columns import Columns, copied_columns
+from pipeline.dataset.external_sort import sorting_database
 from pipeline.dataset.files import check_versions
 from pipeline.dataset.footers import SharedFilesystem
 from pipeline.dataset.outputs import ROW_KEY
 from pipeline.dataset.plan_file import Plan
-from pipeline.dataset.prefix_order import selected_rows, sorted_by_prompt, sorting_database
+from pipeline.dataset.prefix_order import selected_rows, sorted_by_prompt
 from pipeline.dataset.row_stream import stream_rows
 from pipeline.job import JobSpec
 from pipeline.stores.options import StoreOptions

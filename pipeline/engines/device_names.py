@@ -6,15 +6,15 @@ import os
 import platform
 from pathlib import Path
 
+from pipeline.engines.hardware import gpus
 from pipeline.engines.limits import Device
 
 
 def hardware_at_hand(device: Device) -> str:
     """Such as `1 x NVIDIA L4` or `2 x AMD EPYC 7B13`; the same on machines that are alike."""
     if device == "cuda":
-        import torch
-
-        names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+        # Name, compute capability, driver: the driver changes without anybody's doing.
+        names = [line.partition(",")[0] for line in gpus() or ["unknown"]]
         return " + ".join(f"{names.count(name)} x {name}" for name in sorted(set(names)))
     return f"{os.cpu_count()} x {_processor(Path('/proc/cpuinfo'))}"
 

@@ -43,19 +43,34 @@ Read = Callable[[Part], bytes]
 """The bytes of a part. Called from many threads; raises `StoreUnavailable` to be called again."""
 
 
+class GivenUp(Exception):
+    """Nobody waits for this download any more."""
+
+
 def download(
-    files: Sequence[RemoteFile], read: Read, folder: Path, policy: RetryPolicy | None = None
+    files: Sequence[RemoteFile],
+    read: Read,
+    folder: Path,
+    policy: RetryPolicy | None = None,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> int:
     """Bring `files` below `folder`; those that are whole there are not read again. Returns the
-    bytes that were read. Raises what `read` raises, at the latest when a store's patience ends.
+    bytes that were read. Raises what `read` raises, at the latest when a store's patience ends,
+    and `GivenUp` soon after it was.
 
-    A file has its own name only once all of it is on the disk, a crash of the machine included.
+    A file has its own name only once all of it was written.
     """
     missing = [file for file in files if not _is_whole(folder / file.name, file.size)]
     progress = _Progress(sum(file.size for file in missing))
+
+    def wanted(part: Part) -> bytes:
+        if given_up():
+            raise GivenUp
+        return read(part) if part.size else b""
+
     with _threads() as threads:
         parts = [
-            threads.submit(_bring, part, target, read, progress, policy)
+            threads.submit(_bring, part, target, wanted, progress, policy)
             for file in missing
             for target in [_Target(folder / file.name, file.size)]
             for part in _parts(file)
@@ -112,8 +127,6 @@ class _Target:
             self._missing -= len(body)
             whole = self._missing == 0
         if whole:
-            with self._unfinished.open("rb") as file:
-                os.fsync(file.fileno())
             self._unfinished.rename(self._path)
 
 
@@ -121,7 +134,7 @@ def _bring(
     part: Part, target: _Target, read: Read, progress: _Progress, policy: RetryPolicy | None
 ) -> None:
     def attempt() -> bytes:
-        body = read(part) if part.size else b""
+        body = read(part)
         if len(body) != part.size:
             raise StoreUnavailable(
                 "a part of the model came cut short",

@@ -27,7 +27,7 @@ def compiled_for(model: ModelSpec, device: Device) -> str | None:
     vLLM looks closer (its own key is made of its settings and its source), so a name that is too
     wide only means that something is compiled again.
     """
-    found = _gpus() if device == "cuda" else _cpu(Path("/proc/cpuinfo"))
+    found = gpus() if device == "cuda" else _cpu(Path("/proc/cpuinfo"))
     return None if found is None else identity(found, _versions(), model)
 
 
@@ -44,7 +44,7 @@ def identity(hardware: Any, versions: Any, model: ModelSpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _gpus() -> list[str] | None:
+def gpus() -> list[str] | None:
     """Asked of the driver: torch would take the device, and engines could not be forked then."""
     try:
         told = subprocess.run(

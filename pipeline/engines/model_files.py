@@ -63,6 +63,7 @@ class ModelFiles:
         default_factory=lambda: NodeCache(cache_home() / "models", limit_bytes())
     )
     open_bucket: Callable[[str], ModelBucket] | None = None
+    _given_up: threading.Event = field(default_factory=threading.Event, init=False)
     _buckets: dict[str, ModelBucket] = field(default_factory=dict, init=False)
     _listed: dict[str, list[RemoteFile]] = field(default_factory=dict, init=False)
 
@@ -86,6 +87,10 @@ class ModelFiles:
             sum(one.bytes_read for one in found),
             tuple(one.place for one in found if one.place is not None),
         )
+
+    def give_up(self) -> None:
+        """Have a `fetch` in another thread end soon, by raising: nobody waits for it any more."""
+        self._given_up.set()
 
     def located(self, model: ModelSpec, *, weights: bool = True) -> ModelSpec:
         """The model that `fetch` is going to return, when what is in the bucket stays the same."""
@@ -124,7 +129,7 @@ class ModelFiles:
 
         def make(folder: Path) -> None:
             log.info("fetching %s: %d files, %.2f GB", uri, len(files), size / 1e9)
-            read.append(download(files, bucket.read, folder))
+            read.append(download(files, bucket.read, folder, given_up=self._given_up.is_set))
             after = _below(uri, bucket.listed())
             if not set(files) <= set(after):
                 del self._listed[uri]
@@ -134,7 +139,7 @@ class ModelFiles:
                     hint="start again when whoever replaces it has done so",
                 )
 
-        place = self.cache.place(_content(files), size, make)
+        place = self.cache.place(_content(files), size, make, self._given_up.is_set)
         return _Found(str(place.path), place, sum(read))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.errors import EngineFailed, JobInvalid
+from pipeline.engines.download import GivenUp
 
 log = logging.getLogger("spotmill.engine")
 
@@ -46,6 +47,14 @@ def limit_bytes() -> int | None:
     return round(gigabytes * 1e9)
 
 
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        # Where nobody tells, every folder counts.
+        return "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A whole folder. It is not removed while its `lock` lives."""
@@ -58,21 +67,38 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class NodeCache:
     """Folders below `home`. What was used longest ago goes when they take more than `limit` bytes
-    together, or when the disk is full; never what a living process has."""
+    together, or when the disk is full; never what a living process has.
+
+    Files are not waited for to be on the disk, which takes longer than to fetch them: what was made
+    before the machine's last `boot` may be holes, and is made again.
+    """
 
     home: Path
     limit: int | None = None
     free_bytes: Callable[[Path], int] = field(default=lambda home: shutil.disk_usage(home).free)
+    boot: str = field(default_factory=_boot)
 
     def has(self, content: str) -> bool:
-        return (self.home / content).is_dir()
+        if not (self.home / content).is_dir():
+            return False
+        lock = NodeLock(self.home / f"{content}.lock")
+        try:
+            return lock.note == self.boot
+        finally:
+            lock.release()
 
-    def place(self, content: str, size: int, make: Callable[[Path], None]) -> Place:
+    def place(
+        self,
+        content: str,
+        size: int,
+        make: Callable[[Path], None],
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> Place:
         """The folder of this content, which `make` fills unless it is here already.
 
         Of all processes of this machine one makes it, the others wait. `make` may find what an
-        earlier call of it, that was cut off, had left. Raises what `make` raises, and
-        `EngineFailed` when the disk has no room for `size` bytes.
+        earlier call of it, that was cut off, had left. Raises what `make` raises, `GivenUp` where
+        it waits in vain, and `EngineFailed` when the disk has no room for `size` bytes.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         path = self.home / content
@@ -80,12 +106,16 @@ class NodeCache:
         made = False
         try:
             while True:
-                lock.share()
-                if path.is_dir():
+                lock.share(given_up)
+                if path.is_dir() and lock.note == self.boot:
                     os.utime(path)
                     return Place(path, not made, lock)
                 # Between the two locks, another may take it: whoever has it looks again.
-                lock.own()
+                lock.own(given_up)
+                if lock.note != self.boot:
+                    for before_boot in (path, _unfinished(path)):
+                        shutil.rmtree(before_boot, ignore_errors=True)
+                    lock.note = self.boot
                 if not path.is_dir():
                     self._make(path, size, make)
                     made = True
@@ -94,7 +124,7 @@ class NodeCache:
             raise
 
     def _make(self, path: Path, size: int, make: Callable[[Path], None]) -> None:
-        unfinished = path.with_name(path.name + _UNFINISHED)
+        unfinished = _unfinished(path)
         unfinished.mkdir(exist_ok=True)
         self._make_room(unfinished, size - _size(unfinished))
         make(unfinished)
@@ -149,13 +179,25 @@ class NodeLock:
         self._path = path
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def share(self) -> None:
-        """Wait until nobody has it alone. Others may share it, too."""
-        self._wait(fcntl.LOCK_SH)
+    @property
+    def note(self) -> str:
+        """What was last noted here, by whoever had it alone."""
+        assert self._file is not None  # noqa: S101 - released, it is no lock any more
+        return os.pread(self._file, 100, 0).decode(errors="replace")
 
-    def own(self) -> None:
+    @note.setter
+    def note(self, text: str) -> None:
+        assert self._file is not None  # noqa: S101 - as above
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, text.encode(), 0)
+
+    def share(self, given_up: Callable[[], bool]) -> None:
+        """Wait until nobody has it alone. Others may share it, too."""
+        self._wait(fcntl.LOCK_SH, given_up)
+
+    def own(self, given_up: Callable[[], bool]) -> None:
         """Wait until nobody else has it."""
-        self._wait(fcntl.LOCK_EX)
+        self._wait(fcntl.LOCK_EX, given_up)
 
     def own_at_once(self) -> bool:
         if self._taken(fcntl.LOCK_EX):
@@ -168,9 +210,11 @@ class NodeLock:
             os.close(self._file)
             self._file = None
 
-    def _wait(self, kind: int) -> None:
+    def _wait(self, kind: int, given_up: Callable[[], bool]) -> None:
         before = told = time.monotonic()
         while not self._taken(kind):
+            if given_up():
+                raise GivenUp
             now = time.monotonic()
             if now - told >= _TELL_SECONDS:
                 told = now
@@ -192,6 +236,10 @@ class NodeLock:
                 hint="set XDG_CACHE_HOME to a folder on a disk of this machine",
             ) from problem
         return True
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + _UNFINISHED)
 
 
 def _size(folder: Path) -> int:

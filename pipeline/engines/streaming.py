@@ -13,8 +13,10 @@ _LOADER = "runai_streamer"
 
 
 def streamer_installed() -> bool:
-    """The package that streams, and the one by which it speaks S3."""
-    return all(find_spec(name) for name in ("runai_model_streamer", "runai_model_streamer_s3"))
+    """The package that streams, and those by which it speaks S3."""
+    return all(
+        find_spec(name) for name in ("runai_model_streamer", "runai_model_streamer_s3", "boto3")
+    )
 
 
 def streams(model: ModelSpec, device: Device, options: StoreOptions, *, installed: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sqlite3
 import tempfile
 import time
@@ -28,9 +29,19 @@ def explained(what: str, where: str = "") -> Iterator[None]:
         raise _refusal(what, where, problem) from problem
 
 
-def unnamed_file() -> IO[bytes]:
+def unnamed_file() -> io.RawIOBase:
     """A file that vanishes with the process, however that ends."""
-    return tempfile.TemporaryFile(prefix="spotmill-")
+    # Without a buffer, which would be written, and fail once more, when the file is closed.
+    return tempfile.TemporaryFile(prefix="spotmill-", buffering=0)
+
+
+def write_all(file: io.RawIOBase, piece: bytes | memoryview) -> int:
+    """How many bytes that were: all of them, where the system may take a part of them at a time."""
+    left = memoryview(piece)
+    size = left.nbytes
+    while left.nbytes:
+        left = left[file.write(left) or 0 :]
+    return size
 
 
 def named_file() -> IO[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import weakref
@@ -10,12 +11,11 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
 
 import pyarrow as pa
 
 from pipeline.core.shards import STRETCH_ROWS
-from pipeline.scratch.disk import explained, unnamed_file
+from pipeline.scratch.disk import explained, unnamed_file, write_all
 
 _WHAT = "the shard's rows do not fit into memory"
 
@@ -51,7 +51,7 @@ class Spool:
         self._ends = array("Q")
         self._memory: list[pa.RecordBatch] | None = []
         self._memory_bytes = 0
-        self._disk: IO[bytes] | None = None
+        self._disk: io.RawIOBase | None = None
         self._cuts = array("Q", [0])
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, pa.RecordBatch] = OrderedDict()
@@ -120,20 +120,16 @@ class Spool:
 
     def _write(self, batch: pa.RecordBatch) -> None:
         assert self._disk is not None  # noqa: S101 - asked for only beyond what memory takes
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
         for names in self._tracks:
             if not names:
                 self._cuts.append(self._cuts[-1])
                 continue
             columns = batch.select(names)
             stream = pa.BufferOutputStream()
-            with pa.ipc.new_stream(stream, columns.schema, options=options) as writer:
+            with pa.ipc.new_stream(stream, columns.schema) as writer:
                 writer.write_batch(columns)
             with explained(_WHAT):
-                self._disk.write(stream.getvalue())
-                # Reading goes by the file's descriptor, past what Python has not written yet.
-                self._disk.flush()
-                self._cuts.append(self._disk.tell())
+                self._cuts.append(self._cuts[-1] + write_all(self._disk, stream.getvalue()))
 
     def _read(self, number: int, track: int) -> pa.RecordBatch:
         assert self._disk is not None  # noqa: S101 - asked for only beyond what memory takes

@@ -31,7 +31,8 @@ LIMITED = NGRAM | {"num_speculative_tokens_per_batch_size": [[1, 1, 3], [2, 16, 
         pytest.param((DRAFT, False), id="draft model"),
         pytest.param((DRAFT, True), id="draft model, own process", marks=pytest.mark.nightly),
         pytest.param((NGRAM, False), id="ngram", marks=pytest.mark.nightly),
-        pytest.param((SUFFIX, False), id="suffix", marks=pytest.mark.nightly),
+        # In a process of its own: beside n-gram's compiler, vLLM's CPU build loads no other engine.
+        pytest.param((SUFFIX, True), id="suffix, own process", marks=pytest.mark.nightly),
         pytest.param((LIMITED, True), id="by batch size, own process", marks=pytest.mark.nightly),
     ],
 )

@@ -22,7 +22,7 @@ from pipeline.core.errors import (
     StoreUnavailable,
 )
 from pipeline.engines import download as downloading
-from pipeline.engines.download import Part, RemoteFile, download
+from pipeline.engines.download import GivenUp, Part, RemoteFile, download
 from pipeline.engines.model_files import FetchedModel, ModelFiles
 from pipeline.engines.node_cache import NodeCache, limit_bytes
 from pipeline.job import ModelSpec
@@ -139,7 +139,7 @@ def test_a_model_that_changes_while_it_is_fetched_is_refused(cache: Path) -> Non
             lake.models["m"] = {"w": "new"}
             return body
 
-    files = ModelFiles(StoreOptions(), NodeCache(cache), lambda *_: Replaced(lake, "m"))
+    files = ModelFiles(StoreOptions(), NodeCache(cache), lambda _: Replaced(lake, "m"))
     with pytest.raises(InputChanged):
         files.fetch(ModelSpec(id="s3://lake/m/"))
     assert Path(fetched(lake, cache).spec.id, "w").read_text() == "new"
@@ -173,7 +173,7 @@ def test_workers_of_one_machine_fetch_a_model_once(cache: Path) -> None:
     lake = Lake(m={"v": "1", "w": "2"})
 
     def work() -> None:
-        files = ModelFiles(StoreOptions(), NodeCache(cache), lambda *_: Slow(lake, "m"))
+        files = ModelFiles(StoreOptions(), NodeCache(cache), lambda _: Slow(lake, "m"))
         found.append(files.fetch(ModelSpec(id="s3://lake/m")))
 
     found: list[FetchedModel] = []
@@ -187,6 +187,37 @@ def test_workers_of_one_machine_fetch_a_model_once(cache: Path) -> None:
     assert sorted(lake.read) == ["v", "w"]
 
 
+def test_a_download_that_nobody_waits_for_ends(cache: Path) -> None:
+    lake = Lake(m={f"w{n}": "1" for n in range(200)})
+
+    class Interrupting(OpenLake):
+        def read(self, part: Part) -> bytes:
+            files.give_up()
+            return super().read(part)
+
+    files = ModelFiles(StoreOptions(), NodeCache(cache), lambda _: Interrupting(lake, "m"))
+    with pytest.raises(GivenUp):
+        files.fetch(ModelSpec(id="s3://lake/m"))
+    assert len(lake.read) < 50
+    assert fetched(lake, cache).source == "bucket"
+    assert sorted(lake.read) == sorted(lake.models["m"])
+
+
+def test_a_worker_that_waits_for_another_can_be_stopped(cache: Path) -> None:
+    lake = Lake(m={"w": "1"})
+
+    class Stuck(OpenLake):
+        def read(self, part: Part) -> bytes:
+            waiting = ModelFiles(StoreOptions(), NodeCache(cache), lake.open)
+            waiting.give_up()
+            with pytest.raises(GivenUp):
+                waiting.fetch(ModelSpec(id="s3://lake/m"))
+            return super().read(part)
+
+    files = ModelFiles(StoreOptions(), NodeCache(cache), lambda _: Stuck(lake, "m"))
+    assert files.fetch(ModelSpec(id="s3://lake/m")).bytes_read == 1
+
+
 def test_weights_can_stay_where_they_are(cache: Path) -> None:
     lake = Lake(m={"config.json": "{}", "w.safetensors": "w"})
     place = Path(fetched(lake, cache, weights=False).spec.id)
@@ -196,6 +227,20 @@ def test_weights_can_stay_where_they_are(cache: Path) -> None:
     whole = Path(fetched(lake, cache).spec.id)
     assert names_below(whole) == {"config.json", "w.safetensors"}
     assert files.has("s3://lake/m/")
+
+
+def test_what_was_fetched_before_the_machine_crashed_is_not_believed(cache: Path) -> None:
+    lake = Lake(m={"v": "1", "w": "2"})
+    first = fetched(lake, cache)
+    # As a crash does.
+    first.places[0].lock.release()
+    place = Path(first.spec.id)
+    (place / "w").write_text("\0")
+    rebooted = ModelFiles(StoreOptions(), NodeCache(cache, boot="another"), lake.open)
+    assert not rebooted.has("s3://lake/m/")
+    again = rebooted.fetch(ModelSpec(id="s3://lake/m/"))
+    assert (again.source, (place / "w").read_text()) == ("bucket", "2")
+    assert rebooted.fetch(ModelSpec(id="s3://lake/m/")).source == "node"
 
 
 # What is kept.

@@ -19,13 +19,13 @@ from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, StoreUn
 from pipeline.core.rows import FinishedRow
 from pipeline.core.shards import FileVersion
 from pipeline.dataset import ordered_copy, prefix_order, row_stream
+from pipeline.dataset.external_sort import MEMORY_VARIABLE, externally_sorted
 from pipeline.dataset.files import current_version
 from pipeline.dataset.footers import SharedFilesystem
 from pipeline.dataset.ordered_copy import copy_difference, plan_in_order
 from pipeline.dataset.outputs import ROW_KEY
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job, plan_problems
-from pipeline.dataset.prefix_order import MEMORY_VARIABLE
 from pipeline.dataset.row_stream import stream_rows
 from pipeline.dataset.source import ParquetSource
 from pipeline.job import JobSpec, fingerprint
@@ -367,6 +367,39 @@ def test_rows_go_on_where_they_were_after_a_store_was_away(
     assert opened == 3
 
 
+@pytest.mark.parametrize("memory", ["2MB", "16MB"])
+def test_rows_are_sorted_in_a_fraction_of_their_memory(
+    monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    """Long shared beginnings, doubles, rows without a key: split or not, they come out sorted."""
+    monkeypatch.setenv(MEMORY_VARIABLE, memory)
+    random_ = random.Random(5)
+    starts = [random_.randbytes(300) for _ in range(20)]
+    keys = [
+        None if random_.random() < 0.05 else random_.choice(starts) + random_.randbytes(1) * 200
+        for _ in range(12_000)
+    ]
+    schema = pa.schema([("n", pa.int64()), ("payload", pa.binary()), ("key", pa.binary())])
+    batches = (
+        pa.record_batch(
+            [
+                pa.array(range(first, first + 500), pa.int64()),
+                pa.array([random_.randbytes(100) for _ in range(500)]),
+                pa.array(keys[first : first + 500], pa.binary()),
+            ],
+            schema=schema,
+        )
+        for first in range(0, len(keys), 500)
+    )
+    found = [
+        number
+        for batch in externally_sorted(batches, schema, "key", "n")
+        for number in batch.column("n").to_pylist()
+    ]
+    order = sorted(range(len(keys)), key=lambda n: (keys[n] is None, keys[n] or b"", n))
+    assert found == order
+
+
 # What verify asks.
 
 
@@ -457,7 +490,8 @@ def test_a_condition_on_other_rows_of_the_shard_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("memory", "said"), [("a lot", "no size of memory"), ("1MB", "cannot be sorted in the memory")]
+    ("memory", "said"),
+    [("a lot", "no size of memory"), ("0GB", "no size of memory"), ("100KB", "cannot be sorted")],
 )
 def test_memory_that_is_none_or_too_little_is_said(
     shuffled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str, said: str

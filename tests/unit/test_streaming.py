@@ -14,6 +14,13 @@ from pipeline.job import ModelSpec
 from pipeline.stores.options import StoreOptions
 
 URI = "s3://lake/llama/"
+ENVIRONMENT = (
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING",
+)
 
 
 @pytest.mark.parametrize(
@@ -39,12 +46,17 @@ def test_what_is_streamed(changed: dict[str, Any], expected: bool) -> None:
     assert streams(ModelSpec(**settings), device, options, installed=installed) is expected
 
 
-def test_vllm_gets_a_folder_for_the_small_files_and_the_uri_for_the_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("AWS_ENDPOINT_URL", "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING", "AWS_REGION"):
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the test, or the code, sets of these is gone afterwards."""
+    for name in ENVIRONMENT:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+
+
+def test_vllm_gets_a_folder_for_the_small_files_and_the_uri_for_the_weights(
+    unset: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
     local = ModelSpec(id="/cache/abc", engine={"tensor_parallel_size": 2})
     options = StoreOptions(endpoint_url="https://minio.example")
@@ -57,11 +69,7 @@ def test_vllm_gets_a_folder_for_the_small_files_and_the_uri_for_the_weights(
     assert os.environ["AWS_DEFAULT_REGION"] == "eu-north-1"
 
 
-def test_amazon_is_asked_as_it_likes_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    name = "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING"
-    monkeypatch.setenv(name, "")
-    monkeypatch.delenv(name)
+def test_amazon_is_asked_as_it_likes_to_be(unset: None) -> None:
     streamed(ModelSpec(id="/cache/abc"), URI, StoreOptions(region="eu-north-1"))
-    assert name not in os.environ
+    assert "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING" not in os.environ
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-north-1"

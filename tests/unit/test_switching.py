@@ -45,7 +45,7 @@ class Run:
                 decoded=self.reading.decoded + round(made),
                 rows=self.reading.rows + round(made / 100),
                 proposed=self.reading.proposed + round(proposed),
-                accepted=self.reading.accepted + round(proposed * self.taken),
+                accepted=self.reading.accepted + round(proposed * self.taken / (depth + 1)),
             )
             if self.at >= self.watch.due:
                 self.watch = advance(self.watch, self.reading)
@@ -101,6 +101,26 @@ def test_a_fall_of_acceptance_asks_at_once() -> None:
     pairs = len(run.watch.pairs)
     run.go(soon + 4 * RULES.period_seconds)
     assert len(run.watch.pairs) == pairs + 1
+
+
+def test_drafts_that_are_never_taken_are_made_no_more_at_once() -> None:
+    """However the machine stutters: a step with drafts is no faster than one without."""
+    run = Run(6, noisy(5000, 4000, 1.0, seed=3), taken=0.002).go(5)
+    [switch] = run.watch.switches
+    assert (switch.after, switch.pairs) == (0, ())
+    assert switch.tokens_a_step == pytest.approx(1.0, abs=0.01)
+    assert switch.to_json()["gain"] is None
+
+
+def test_one_long_pause_decides_nothing() -> None:
+    """A second in which others had the machine makes one period three times as long."""
+
+    def speed(depth: int, at: float) -> float:
+        slow = 9.0 < at < 12.0
+        return (3500 if depth else 5000) / (3 if slow else 1)
+
+    run = Run(3, speed).go(120)
+    assert [switch.after for switch in run.watch.switches] == [0]
 
 
 def test_half_as_deep_may_be_better_than_both() -> None:

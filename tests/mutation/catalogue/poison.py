@@ -49,7 +49,7 @@ MUTANTS = (
         "engine-never-isolated",
         "a row takes its worker along, again and again, and is never seen to",
         "pipeline/desk.py",
-        "        self.distrusts_engine |= opened.progress.ended_silently\n",
+        "        self.distrusts_engine |= held.before.ended_silently\n",
         "        self.distrusts_engine = False\n",
     ),
 )
