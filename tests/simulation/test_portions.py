@@ -140,7 +140,7 @@ def test_owner_and_helper_die_at_any_two_moments() -> None:
 
 def test_a_row_that_kills_its_helpers_engine_is_found_and_its_evidence_kept() -> None:
     rows = list(STRAGGLER.rows[0][:80])
-    rows[75] = Row(f"{DEADLY} near the end of the line", EXACT)
+    rows[75] = Row(f"zeal, at the end of the line {DEADLY}", EXACT)
     pace = replace(STRAGGLER.pace, own_process=True)
     universe = lived(replace(STRAGGLER, rows={**STRAGGLER.rows, 0: tuple(rows)}, pace=pace))
     manifest = universe.ledger.manifest_of_part(universe.ledger.part(0) or b"")
