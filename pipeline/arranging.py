@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.core.errors import RowRejected
 from pipeline.core.order import Arrangement, Asked, arrange, text_of
 from pipeline.core.poison import condemned
@@ -11,7 +13,7 @@ from pipeline.held import HeldShard
 _DONE, _SPOKEN_FOR, _BEGUN, _NEW = range(4)
 
 
-def arranged(shard: HeldShard, stretch: range) -> Arrangement:
+def arranged(shard: HeldShard, stretch: Sequence[int]) -> Arrangement:
     """In which order to admit these rows. Changes nothing, so it may run in another thread."""
     asked = (_asked(shard, row) for row in stretch)
     return arrange((one for one in asked if one is not None), _BEGUN)

@@ -44,7 +44,7 @@ class HeldShard:
     strikes: list[Strike] = field(init=False)
     suspects: set[int] = field(init=False)
     spoken_for: frozenset[int] = field(init=False)
-    unarranged: deque[range] = field(init=False)
+    unarranged: deque[Sequence[int]] = field(init=False)
     unprepared: deque[int] = field(default_factory=deque)
     waiting: dict[int, list[int]] = field(default_factory=dict)
     ready: Line = field(default_factory=deque)
@@ -71,21 +71,15 @@ class HeldShard:
         self.finished = self.before.finished
         self.so_far = dict(self.before.in_flight)
         self.strikes = list(self.before.strikes)
-        # Rows of a portion come in the order of its owner's line.
-        rows = range(self.rows.rows if self.portion is None else 0)
+        own = range(self.rows.rows) if self.portion is None else self.portion.rows
         self.unarranged = deque(
-            rows[first : first + STRETCH_ROWS] for first in range(0, len(rows), STRETCH_ROWS)
+            own[first : first + STRETCH_ROWS] for first in range(0, len(own), STRETCH_ROWS)
         )
         away = self.lent.rows
         suspects = self._unfinished(suspected(self.strikes))
         self.spoken_for = frozenset(suspects | away)
         self.suspects = suspects - away
         self.struck = len(self.strikes)
-        given = () if self.portion is None else self.portion.rows
-        begun = self.spoken_for | condemned(self.strikes)
-        self.unprepared.extend(
-            row for row in given if row not in self.finished and row not in begun
-        )
 
     @property
     def name(self) -> AttemptName:
@@ -103,7 +97,21 @@ class HeldShard:
     @property
     def unbegun(self) -> int:
         """Rows that are not on their way to the engine yet, most of which could be withdrawn."""
-        return len(self.unprepared) if self.portion is None else 0
+        if self.portion is not None:
+            return 0
+        # Of stretches that were not looked at, nobody knows which rows are finished.
+        return min(len(self.unprepared) + sum(map(len, self.unarranged)), self._unadmitted)
+
+    @property
+    def in_line(self) -> int:
+        """Rows that stay with this worker, whoever asks for some, and are not in the engine yet."""
+        sent = self.preparing + len(self.ready) + len(self.suspects)
+        return sent + min(self.arranging, self._unadmitted - self.unbegun)
+
+    @property
+    def _unadmitted(self) -> int:
+        sent = len(self.running) + self.preparing + len(self.ready) + len(self.suspects)
+        return max(0, self.row_count - len(self.finished) - self.lent.count - sent)
 
     @property
     def begun(self) -> bool:
@@ -213,9 +221,21 @@ class HeldShard:
 
     def withdraw(self, count: int) -> list[int]:
         """Take up to `count` rows that nobody has begun out of the line, from its end; in order."""
-        begun = self.so_far.keys() | {row for strike in self.strikes for row in strike.rows}
+        struck = {row for strike in self.strikes for row in strike.rows}
+        begun = self.so_far.keys() | struck | self.spoken_for
         rows: list[int] = []
-        kept: list[int] = []
+        aside: list[Sequence[int]] = []
+        while self.unarranged and len(rows) < count:
+            stretch = self.unarranged.pop()
+            kept: list[int] = []
+            left = len(stretch)
+            while left and len(rows) < count:
+                left -= 1
+                row = stretch[left]
+                (kept if row in begun or row in self.finished else rows).append(row)
+            aside.append((*stretch[:left], *reversed(kept)) if kept else stretch[:left])
+        self.unarranged.extend(stretch for stretch in reversed(aside) if stretch)
+        kept = []
         while self.unprepared and len(rows) < count:
             row = self.unprepared.pop()
             (kept if row in begun else rows).append(row)

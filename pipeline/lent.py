@@ -54,6 +54,10 @@ class Lent:
     store_after: float = 0.0
 
     @property
+    def count(self) -> int:
+        return sum(len(portion.left) for portion in self.away.values())
+
+    @property
     def rows(self) -> set[int]:
         return {row for portion in self.away.values() for row in portion.left}
 

@@ -95,8 +95,8 @@ class PortionOffers:
         lent = shard.lent
         asks = claims.asks - lent.heeded
         lent.heeded |= asks
-        in_line = shard.to_submit - shard.unbegun
-        for size in portion_sizes(shard.unbegun, in_line, len(asks), self._feed.window):
+        sizes = portion_sizes(shard.unbegun, shard.in_line, len(asks), self._feed.window)
+        for size in sizes:
             if rows := shard.withdraw(size):
                 lent.offered += 1
                 portion = Portion(

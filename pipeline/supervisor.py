@@ -176,13 +176,13 @@ class Supervisor:
         held = [lease.worker_id for lease in leases if lease is not None]
         over = [name for name in held if name in sessions and sessions[name].over]
         live = self._live(sessions)
-        # Busy with another's shard for a while, they do not wait for one that becomes free.
         helping = sum(1 for n in live - set(held) if n in sessions and sessions[n].helping)
         missing = workers_to_start(
             unclaimed=len(left) - len(held) + len(over),
             holders=len(set(held) - set(over)),
-            live=len(live) - helping,
-            wanted=self._fleet.workers - helping,
+            live=len(live),
+            wanted=self._fleet.workers,
+            helping=helping,
         )
         for _ in range(missing):
             worker_id = self._name_worker()

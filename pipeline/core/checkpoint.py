@@ -111,7 +111,8 @@ class Progress:
         One whose worker only loaded says nothing of the rows; two in a row may have had rows that
         kill before a beat can tell.
         """
-        own = [attempt for attempt in self.attempts if not attempt.portion]
+        # A portion's past has no owners; in a shard's, its helpers say nothing of the owner's rows.
+        own = [attempt for attempt in self.attempts if not attempt.portion] or self.attempts
         silent = [attempt.end == "lost" and not attempt.rows for attempt in own[-2:]]
         if not silent or not silent[-1]:
             return False

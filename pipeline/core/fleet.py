@@ -44,14 +44,19 @@ def counts_as_live(
     return still_for < (lease_seconds if asked_for is not None else lease_seconds / 2)
 
 
-def workers_to_start(*, unclaimed: int, holders: int, live: int, wanted: int) -> int:
+def workers_to_start(
+    *, unclaimed: int, holders: int, live: int, wanted: int, helping: int = 0
+) -> int:
     """Workers to start now: up to `wanted`, but none that would find nothing to do.
+
+    Of the `live`, those `helping` have rows of another's shard in hand and none of their own: they
+    are busy for a while, and a shard that becomes free does not wait for them.
 
     `holders` are the workers with unfinished shards in hand whose sessions did not end. One of them
     that is not among the `live` has died: its successor is started at once, and loads its model
     while the lease runs out.
     """
-    return max(0, min(wanted, unclaimed + holders) - live)
+    return max(0, min(wanted, unclaimed + holders + helping) - live)
 
 
 def gives_up(*, failed: int, vanished: int, wanted: int) -> bool:

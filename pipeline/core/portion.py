@@ -12,6 +12,9 @@ from pipeline.core.layout import ask_of, lease_of, portion_of, take_of
 
 _PORTIONS_PER_ASKER = 2
 """Workers are not equally fast: who is done first finds a second one."""
+_MOST_ROWS = 16_384
+"""In one portion: minutes of work, after which a helper asks again. The list of its rows is in the
+owner's memory, and what a helper that dies had is late."""
 
 
 class AttemptName(NamedTuple):
@@ -108,4 +111,5 @@ def portion_sizes(unbegun: int, in_line: int, askers: int, window: int) -> tuple
         # Less than an equal share may be left to the owner, but never nothing to an asker.
         given = window
     pieces = min(_PORTIONS_PER_ASKER * askers, given // max(1, window))
-    return tuple(given * (n + 1) // pieces - given * n // pieces for n in range(pieces))
+    sizes = (given * (n + 1) // pieces - given * n // pieces for n in range(pieces))
+    return tuple(min(size, max(window, _MOST_ROWS)) for size in sizes)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,7 @@ from pipeline.core import layout
 from pipeline.core.layout import part_key
 from pipeline.engines.scripted import DEADLY
 from pipeline.stores.faults import Effect
+from pipeline.verify import problems
 from tests.simulation.campaign import failings
 from tests.simulation.invariants import broken
 from tests.simulation.memory_rows import JsonFormat, Row
@@ -66,8 +70,8 @@ def helpers_of(universe: Universe, shard_id: int) -> list[str]:
     return [a["worker_id"] for a in manifest["attempts"] if "portion" in a and a["rows"]]
 
 
-def test_three_idle_workers_save_most_of_a_stragglers_time() -> None:
-    alone, shared = lived(ALONE), lived(STRAGGLER)
+def test_three_idle_workers_save_most_of_a_stragglers_time(shared: Universe) -> None:
+    alone = lived(ALONE)
     assert len(set(helpers_of(shared, 0))) == 3
     ratio = published_at(shared, 0) / published_at(alone, 0)
     assert ratio < 0.4, "four workers need a quarter, and some seconds to notice and to meet"
@@ -140,7 +144,7 @@ def test_owner_and_helper_die_at_any_two_moments() -> None:
 
 def test_a_row_that_kills_its_helpers_engine_is_found_and_its_evidence_kept() -> None:
     rows = list(STRAGGLER.rows[0][:80])
-    rows[75] = Row(f"~ the end of the line {DEADLY}", EXACT)
+    rows[75] = Row(f"zeal, at the end of the line {DEADLY}", EXACT)
     pace = replace(STRAGGLER.pace, own_process=True)
     universe = lived(replace(STRAGGLER, rows={**STRAGGLER.rows, 0: tuple(rows)}, pace=pace))
     manifest = universe.ledger.manifest_of_part(universe.ledger.part(0) or b"")
@@ -153,3 +157,57 @@ def test_a_row_that_kills_its_helpers_engine_is_found_and_its_evidence_kept() ->
         if JsonFormat().decode_checkpoint(universe.bucket.memory.get(key) or b"").strikes
     ]
     assert witnesses, f"the row should have been with a helper, not with {owner}"
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def lose_helper(manifest: dict[str, Any]) -> None:
+    manifest["attempts"] = [a for a in manifest["attempts"] if a.get("portion") != FIRST]
+
+
+def helper_twice(manifest: dict[str, Any]) -> None:
+    helper = next(a for a in manifest["attempts"] if a.get("portion") == FIRST)
+    manifest["attempts"].insert(0, helper)
+
+
+def another(**what: object) -> Change:
+    def change(manifest: dict[str, Any]) -> None:
+        next(a for a in manifest["attempts"] if a.get("portion") == FIRST).update(what)
+
+    return change
+
+
+FIRST = {"number": 1, "take": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lose_helper, "rows, 240 are published"),
+        (helper_twice, "its attempts are not in order, or one is there twice"),
+        (another(portion={"number": 1, "take": 7}), "000001-000001/000007.json is missing"),
+        (another(worker_id="worker-9"), "worker 'worker-9' has no session"),
+        (another(started_at="then"), "epoch 1, portion 1, take 1: its lease says"),
+        (another(end="published"), "the last publishes, and it alone"),
+    ],
+    ids=["lost", "twice", "of no take", "of nobody", "at another time", "publishes"],
+)
+def test_verify_knows_what_helpers_are_charged_with(
+    shared: Universe, change: Change, said: str
+) -> None:
+    key = part_key(RUN, 0)
+    body = shared.bucket.memory.get(key) or b""
+    part = json.loads(body)
+    manifest = json.loads(part["manifest"])
+    change(manifest)
+    shared.bucket.memory.put(key, json.dumps(part | {"manifest": json.dumps(manifest)}).encode())
+    found = list(problems(shared.ledger, shared.shards, shared.source))
+    shared.bucket.memory.put(key, body)
+    assert any(said in problem for problem in found), found
+    assert list(problems(shared.ledger, shared.shards, shared.source)) == []
+
+
+@pytest.fixture(scope="module")
+def shared() -> Universe:
+    return lived(STRAGGLER)

@@ -78,10 +78,10 @@ def test_nothing_saved_is_no_progress() -> None:
 @bounded
 @given(attempts())
 def test_a_row_finished_later_hides_what_was_saved_of_it(attempt: Attempt) -> None:
-    attempt = replace(attempt, epoch=1)
-    begun = Checkpoint(0, 1, 1, "n", (), {4: (1, 2)}, attempt)
-    done = Checkpoint(0, 1, 2, "n", (FinishedRow(4, completion="x"),), {5: (3,)}, attempt)
-    begun_again = Checkpoint(0, 2, 1, "m", (), {4: (1,)}, replace(attempt, epoch=2))
+    first, second = replace(attempt, epoch=1), replace(attempt, epoch=2)
+    begun = Checkpoint(0, 1, 1, "n", (), {4: (1, 2)}, first)
+    done = Checkpoint(0, 1, 2, "n", (FinishedRow(4, completion="x"),), {5: (3,)}, first)
+    begun_again = Checkpoint(0, 2, 1, "m", (), {4: (1,)}, second)
     progress = fold([begun, done, begun_again])
     assert set(progress.finished) == {4}
     assert progress.in_flight == {5: (3,)}

@@ -139,3 +139,15 @@ def test_a_run_bears_more_of_what_may_be_preemptions(wanted: int) -> None:
 
 def test_a_run_that_wants_nobody_does_not_give_up_for_nothing() -> None:
     assert not gives_up(failed=0, vanished=0, wanted=0)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(1, 9))
+def test_helpers_keep_no_place_from_a_free_shards_next_owner(
+    unclaimed: int, holders: int, helping: int, wanted: int
+) -> None:
+    """But they are in the fleet, and nobody is started for the rows that they help with."""
+    live = holders + helping
+    started = workers_to_start(
+        unclaimed=unclaimed, holders=holders, live=live, wanted=wanted, helping=helping
+    )
+    assert started == max(0, min(unclaimed, wanted - live))

@@ -16,7 +16,8 @@ MUTANTS = (
         "helpers-rows-forgotten",
         "a portion comes home without the rows that are finished",
         "pipeline/portion_offers.py",
-        "        for row in portion.learn(found.points):\n            self._feed.rows += shard.collect(row)\n",
+        "        for row in portion.learn(found.points):\n"
+        "            self._feed.rows += shard.collect(row)\n",
         "        portion.left |= {row.row for row in portion.learn(found.points)}\n",
     ),
     Mutant(
