@@ -168,7 +168,8 @@ def _rows(dice: Random, kind: Kind, exact: bool) -> dict[int, tuple[Row, ...]]:
             # Asked before, and perhaps generated only once.
             return dice.choice(shards[shard])
         if poison and dice.random() < 0.1:
-            return Row(f"{dice.choice(POISONS)} {shard}/{number}")
+            # As long as the others, or it would always be the first in line.
+            return Row(f"{dice.choice(POISONS)} {shard}/{number}", EXACT)
         if dice.random() < 0.05:
             return Row(dice.choice(("", REJECTED, "a prompt too long " * 6)))
         sampling = EXACT if exact or dice.random() < 0.5 else RESTARTS
