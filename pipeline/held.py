@@ -12,7 +12,7 @@ from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.order import Arrangement
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
-from pipeline.core.portion import AttemptName, Portion
+from pipeline.core.portion import AttemptName, Portion, taken_from_end
 from pipeline.core.ports import ShardInput
 from pipeline.core.rows import (
     Completion,
@@ -223,23 +223,14 @@ class HeldShard:
         """Take up to `count` rows that nobody has begun out of the line, from its end; in order."""
         struck = {row for strike in self.strikes for row in strike.rows}
         begun = self.so_far.keys() | struck | self.spoken_for
-        rows: list[int] = []
-        aside: list[Sequence[int]] = []
-        while self.unarranged and len(rows) < count:
-            stretch = self.unarranged.pop()
-            kept: list[int] = []
-            left = len(stretch)
-            while left and len(rows) < count:
-                left -= 1
-                row = stretch[left]
-                (kept if row in begun or row in self.finished else rows).append(row)
-            aside.append((*stretch[:left], *reversed(kept)) if kept else stretch[:left])
-        self.unarranged.extend(stretch for stretch in reversed(aside) if stretch)
-        kept = []
-        while self.unprepared and len(rows) < count:
-            row = self.unprepared.pop()
-            (kept if row in begun else rows).append(row)
-        self.unprepared.extend(reversed(kept))
+
+        def stays(row: int) -> bool:
+            return row in begun or row in self.finished
+
+        line: deque[Sequence[int]] = deque([tuple(self.unprepared)])
+        rows = taken_from_end(self.unarranged, count, stays)
+        rows += taken_from_end(line, count - len(rows), stays)
+        self.unprepared = deque(row for stretch in line for row in stretch)
         return rows[::-1]
 
     def collect(self, row: FinishedRow) -> int:

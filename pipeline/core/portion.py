@@ -4,7 +4,8 @@ A portion is a hint, as a lease is: whoever is wrong about one does work twice, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -113,3 +114,23 @@ def portion_sizes(unbegun: int, in_line: int, askers: int, window: int) -> tuple
     pieces = min(_PORTIONS_PER_ASKER * askers, given // max(1, window))
     sizes = (given * (n + 1) // pieces - given * n // pieces for n in range(pieces))
     return tuple(min(size, max(window, _MOST_ROWS)) for size in sizes)
+
+
+def taken_from_end(
+    stretches: deque[Sequence[int]], count: int, stays: Callable[[int], bool]
+) -> list[int]:
+    """Take up to `count` rows out of the last stretches, the last row first; those that have to
+    stay are left where they are, in order."""
+    rows: list[int] = []
+    aside: list[Sequence[int]] = []
+    while stretches and len(rows) < count:
+        stretch = stretches.pop()
+        kept: list[int] = []
+        left = len(stretch)
+        while left and len(rows) < count:
+            left -= 1
+            (kept if stays(stretch[left]) else rows).append(stretch[left])
+        # A range that is cut stays one: it may be long.
+        aside.append((*stretch[:left], *reversed(kept)) if kept else stretch[:left])
+    stretches.extend(stretch for stretch in reversed(aside) if stretch)
+    return rows

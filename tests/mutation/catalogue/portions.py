@@ -60,8 +60,9 @@ MUTANTS = (
     Mutant(
         "offered-rows-kept",
         "an owner generates the rows that it offers",
-        "pipeline/held.py",
-        "            (kept if row in begun else rows).append(row)\n",
-        "            kept.append(row)\n            rows += [] if row in begun else [row]\n",
+        "pipeline/core/portion.py",
+        "            (kept if stays(stretch[left]) else rows).append(stretch[left])\n",
+        "            kept.append(stretch[left])\n"
+        "            rows += [] if stays(stretch[left]) else [stretch[left]]\n",
     ),
 )
