@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from pipeline.core.rows import ChatPrompt, Prompt, Sampling
 
@@ -45,44 +47,65 @@ def text_of(prompt: Prompt) -> str:
 def arrange(asked: Iterable[Asked], leads: int, places: int = _PLACES) -> Arrangement:
     """The rows of one stretch of a shard. Those of a rank below `leads` may be waited for, but are
     not admitted: they are done, or are admitted otherwise. `places` is how many run at once."""
-    groups: dict[object, list[Asked]] = {}
+    stretch = _Stretch()
     for one in asked:
-        # What is refused, or drawn by chance, is alike to nothing but itself.
-        alike = one.sampling is not None and one.sampling.is_repeatable
-        key = (one.prompt, one.sampling) if alike else one.row
-        groups.setdefault(key, []).append(one)
-    leaders: list[Asked] = []
+        stretch.add(one)
+    in_order = sorted(range(len(stretch.rows)), key=stretch.prompts.__getitem__)
+    leaders: list[int] = []
     waiting: dict[int, list[int]] = {}
-    for group in groups.values():
-        leader = min(group, key=lambda one: one.rank)
-        followers = [one.row for one in group if one is not leader and one.rank >= leads]
+    for group in stretch.alike(in_order):
+        leader, *others = sorted(group, key=stretch.ranks.__getitem__)
+        followers = [stretch.rows[one] for one in others if stretch.ranks[one] >= leads]
         if followers:
-            waiting[leader.row] = followers
-        if leader.rank >= leads:
+            waiting[stretch.rows[leader]] = followers
+        if stretch.ranks[leader] >= leads:
             leaders.append(leader)
-    return Arrangement(_ordered(leaders, places), waiting)
+    closing = _closing(leaders, stretch.lengths, places)
+    early = [stretch.rows[one] for one in leaders if one not in closing]
+    late = [one for one in leaders if one in closing]
+    late.sort(key=closing.__getitem__, reverse=True)
+    return Arrangement([*early, *(stretch.rows[one] for one in late)], waiting)
 
 
-def _ordered(rows: list[Asked], places: int) -> list[int]:
-    closing = _closing(rows, places)
-    rows.sort(key=lambda one: (one.row in closing, -closing.get(one.row, 0), one.prompt))
-    return [one.row for one in rows]
+class _Stretch:
+    """What is asked, as columns: there may be many, and all are held at once."""
+
+    def __init__(self) -> None:
+        self.rows = array("q")
+        self.ranks = bytearray()
+        self.lengths = array("q")
+        self.prompts: list[str] = []
+        self._samplings: list[Sampling | None] = []
+
+    def add(self, one: Asked) -> None:
+        self.rows.append(one.row)
+        self.ranks.append(one.rank)
+        # The longest answer it may get; what is refused gets none.
+        self.lengths.append(0 if one.sampling is None else one.sampling.max_tokens)
+        self.prompts.append(one.prompt)
+        self._samplings.append(one.sampling)
+
+    def alike(self, in_order: Iterable[int]) -> Iterator[list[int]]:
+        """Groups that ask the same, of places that come in the order of their prompts."""
+        for _, run in groupby(in_order, key=self.prompts.__getitem__):
+            groups: dict[object, list[int]] = {}
+            for place in run:
+                sampling = self._samplings[place]
+                # What is refused, or drawn by chance, is alike to nothing but itself.
+                repeats = sampling is not None and sampling.is_repeatable
+                groups.setdefault(sampling if repeats else place, []).append(place)
+            yield from groups.values()
 
 
-def _closing(rows: Sequence[Asked], places: int) -> dict[int, int]:
+def _closing(places_of_rows: Sequence[int], lengths: Sequence[int], places: int) -> dict[int, int]:
     """The rows to hold back for the end, and the class of length of each."""
-    longest = max((_length(one) for one in rows), default=0)
-    short = sorted((one for one in rows if 2 * _length(one) <= longest), key=_length)
-    closing: dict[int, int] = {}
+    longest = max((lengths[one] for one in places_of_rows), default=0)
+    short = [one for one in places_of_rows if 2 * lengths[one] <= longest]
     room = places * longest
-    for one in short:
-        room -= _length(one)
+    closing: dict[int, int] = {}
+    for one in sorted(short, key=lengths.__getitem__):
+        room -= lengths[one]
         if room < 0:
             break
-        closing[one.row] = _length(one).bit_length()
+        closing[one] = lengths[one].bit_length()
     return closing
-
-
-def _length(one: Asked) -> int:
-    """The longest answer it may get, in tokens; what is refused gets none."""
-    return 0 if one.sampling is None else one.sampling.max_tokens
