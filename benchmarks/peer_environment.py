@@ -74,6 +74,8 @@ def variables(setting: Setting, python: Path) -> dict[str, str]:
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "VIRTUAL_ENV": str(FOLDER),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Its default, 15, would have its engine wait for anybody else who wants a core.
+        "RAY_worker_niceness": "0",
         # Two of the three tell by a line of vLLM's log when they begin.
         "VLLM_LOGGING_LEVEL": "INFO",
     }

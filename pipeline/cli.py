@@ -6,12 +6,10 @@ import atexit
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,7 +18,7 @@ from rich.logging import RichHandler
 from pipeline import proving, wiring
 from pipeline import tune as tuning
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
-from pipeline.core.errors import Interrupted, SpotmillError
+from pipeline.core.errors import SpotmillError
 from pipeline.core.shard_list import ShardList
 from pipeline.diagnosis import diagnosis
 from pipeline.engine_loading import check_engine
@@ -149,52 +147,13 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
                 wiring.supervise(here, made, pool, notice, wanted)
             manifest = wiring.close_books(here, made)
         else:
-            manifest = _with_prefect(here, wanted)
+            os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+            # Prefect takes seconds to import, which other commands need not pay.
+            from flows.here import generate_here
+
+            manifest = generate_here(here, wanted)
     show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
     return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
-
-
-def _with_prefect(here: JobAtHand, workers: int) -> Json:
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    # Prefect takes seconds to import, which other commands need not pay.
-    from prefect.exceptions import TerminationSignal
-
-    from flows.generate import generate
-
-    def terminate(number: int, _frame: FrameType | None) -> NoReturn:
-        raise TerminationSignal(signal=number)
-
-    # Prefect hands SIGTERM on to the handler before its own, and the default one kills at once:
-    # with exit code -15, and with Prefect's temporary server left behind.
-    signal.signal(signal.SIGTERM, terminate)
-    _start_own_server()
-    try:
-        state = generate(
-            here.uri, here.run_id, here.date, workers, worker_deployment=None, return_state=True
-        )
-    except (TerminationSignal, KeyboardInterrupt) as stop:
-        name = "SIGINT" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"
-        raise Interrupted(f"{name} received", hint="`spotmill resume` goes on from here") from stop
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        raise result
-    if not isinstance(result, dict):
-        raise SpotmillError(f"the flow ended as {state.name}", why=state.message or "")
-    return result
-
-
-def _start_own_server() -> None:
-    """Prefect's temporary server, where none is configured, deaf to Ctrl-C: without it, Prefect
-    would ask for minutes what became of it."""
-    from prefect.client.base import ServerType, determine_server_type
-    from prefect.server.api.server import SubprocessASGIServer
-
-    if determine_server_type() == ServerType.EPHEMERAL:
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            SubprocessASGIServer().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from pipeline.arranging import arranged
 from pipeline.claims import Claimer, NothingLeft, Opened
 from pipeline.core.ports import Clock
 from pipeline.errands import Errands
@@ -102,7 +103,7 @@ class Desk:
         # Condemned by what a predecessor saw, they need no engine.
         held.quarantine()
         if held.unarranged:
-            held.take_arrangement(held.arrange(held.unarranged.popleft()))
+            held.take_arrangement(arranged(held, held.unarranged.popleft()))
         return held
 
     def _ask_later(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.arranging import arranged
 from pipeline.core.errors import RowRejected
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.order import Arrangement
@@ -13,7 +14,8 @@ from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import ShardAccount
 from pipeline.errands import Errands
-from pipeline.held import HeldShard, Line, Prepared
+from pipeline.held import HeldShard
+from pipeline.preparing import Line, Prepared
 from pipeline.timesheet import Timesheet
 
 _FIRST_ROWS = 32
@@ -185,10 +187,10 @@ class Feed:
         stretch = shard.unarranged.popleft()
         shard.arranging = len(stretch)
 
-        def arranged(result: Arrangement) -> None:
+        def take(result: Arrangement) -> None:
             self.rows += shard.take_arrangement(result)
 
-        self._errands.send(lambda: shard.arrange(stretch), arranged, _raise)
+        self._errands.send(lambda: arranged(shard, stretch), take, _raise)
 
     def _prepare_next(self, shard: HeldShard) -> None:
         # Few at first, for an engine that has nothing to do waits for all of them.

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint, Progress
-from pipeline.core.errors import RowRejected
 from pipeline.core.lease import Lease
 from pipeline.core.money import Buckets, Node, NodePrice
-from pipeline.core.order import Arrangement, Asked, arrange, text_of
+from pipeline.core.order import Arrangement
 from pipeline.core.poison import Strike, condemned, evidence, suspected, verdict
 from pipeline.core.portion import AttemptName, Portion, taken_from_end
 from pipeline.core.ports import ShardInput
@@ -20,44 +18,13 @@ from pipeline.core.rows import (
     Completion,
     FinishedRow,
     FinishedRows,
-    Prompt,
     Request,
     TokenCounts,
 )
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import STRETCH_ROWS, Shard
 from pipeline.lent import Lent
-
-# vLLM's other reasons ("abort", "error") are its own failures, not ends of an answer.
-_ANSWERED = frozenset({"stop", "length", "repetition"})
-
-Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
-Prepared: TypeAlias = Request | FinishedRow
-Line: TypeAlias = deque[tuple[int, Prepared]]
-"""Rows that wait for the engine."""
-
-# Who leads those that ask the same (decision 013). Only from the third on, rows are to be admitted.
-_DONE, _SPOKEN_FOR, _BEGUN, _NEW = range(4)
-
-
-def prepare(
-    row: int, request_id: str, rows: ShardInput, saved: tuple[int, ...], seed: int, encode: Encode
-) -> Prepared:
-    """The engine request of a row, or the row finished with its error.
-
-    `seed` is for a row that would be drawn anew after an interruption and has none: drawn with
-    other luck, short answers would be too many, since they get finished in between.
-    """
-    try:
-        sampling = rows.sampling(row)
-        tokens = encode(rows.prompt(row))
-    except RowRejected as problem:
-        return FinishedRow(row, error=str(problem))
-    if sampling.continues_exactly:
-        return Request(request_id, tokens, sampling, saved)
-    if sampling.seed is None:
-        sampling = replace(sampling, seed=seed)
-    return Request(request_id, tokens, sampling)
+from pipeline.preparing import Encode, Line, Prepared, finished_row, prepare
 
 
 @dataclass(slots=True)
@@ -166,31 +133,6 @@ class HeldShard:
         name = self.name if self.portion is not None else self.name[:2]
         return "-".join(map(str, (*name, row)))
 
-    def arrange(self, stretch: Sequence[int]) -> Arrangement:
-        """In which order to admit these rows. Read-only on this object, so it may run in another
-        thread."""
-        asked = (self._asked(row) for row in stretch)
-        return arrange((one for one in asked if one is not None), _BEGUN)
-
-    def _asked(self, row: int) -> Asked | None:
-        rank = self._rank(row)
-        if rank is None:
-            return None
-        try:
-            return Asked(row, text_of(self.rows.prompt(row)), self.rows.sampling(row), rank)
-        except RowRejected:
-            return Asked(row, rank=rank)
-
-    def _rank(self, row: int) -> int | None:
-        if row in self.finished:
-            # An error may be the row's own bad luck, unless the row was condemned.
-            answered = self.finished[row].error is None
-            worth_copying = answered or row in condemned(self.strikes)
-            return _DONE if worth_copying else None
-        if row in self.spoken_for:
-            return _SPOKEN_FOR
-        return _BEGUN if row in self.so_far else _NEW
-
     def take_arrangement(self, arranged: Arrangement) -> int:
         """Put these rows in line; how many were finished, as copies of rows that were done."""
         self.arranging = 0
@@ -212,21 +154,7 @@ class HeldShard:
         """Finish a row that the engine answered; how many rows that finishes."""
         request = self.running.pop(row)
         self.decoded_before += max(0, len(completion.token_ids) - len(request.saved))
-        if completion.finish_reason not in _ANSWERED:
-            error = f"the engine gave up: {completion.finish_reason}"
-            return self.done(FinishedRow(row, error=error))
-        return self.done(
-            FinishedRow(
-                row,
-                completion=completion.text,
-                finish_reason=completion.finish_reason,
-                prompt_tokens=len(request.prompt_token_ids),
-                completion_tokens=len(completion.token_ids),
-                # A continued request's cache hits may cover saved tokens, which are no prompt.
-                cached_tokens=min(completion.cached_tokens, len(request.prompt_token_ids)),
-                logprobs=completion.logprobs,
-            )
-        )
+        return self.done(finished_row(row, request, completion))
 
     def _unfinished(self, rows: Iterable[int]) -> set[int]:
         return {row for row in rows if row not in self.finished}

@@ -21,7 +21,7 @@ from pipeline.core.manifest import SCHEMA_VERSION
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
 from pipeline.core.shards import FileVersion
-from pipeline.dataset.allocation import give_memory_back
+from pipeline.dataset.allocation import take_memory_plainly
 from pipeline.dataset.files import check_unchanged, check_versions, current_version
 from pipeline.dataset.ordered_copy import plan_in_order
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
@@ -202,7 +202,7 @@ def run_worker(
 
     Raises as `Worker.run` does.
     """
-    give_memory_back()
+    take_memory_plainly()
     document = require_job(here)
     job = job_of_run(here, document)
     check_engine(job)

@@ -43,7 +43,7 @@ class Rules:
     first_after_periods: int = 3
     glance_periods: int = 10
     acceptance_fall: float = 0.2
-    unequal_windows: float = 0.1
+    unequal_windows: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
-"""Where Arrow's memory comes from."""
+"""Where memory comes from, and that it goes back."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import pyarrow as pa
 
 
-def give_memory_back() -> None:
+def take_memory_plainly() -> None:
     """Have this process's Arrow take memory from the C library, unless its environment says where.
 
     What Arrow is built with keeps a heap a thread, and what it freed in each for later: a worker
@@ -15,3 +16,15 @@ def give_memory_back() -> None:
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
+
+
+def give_memory_back() -> None:
+    """Return to the system what the C library keeps of freed memory; some milliseconds.
+
+    It keeps a heap for each of some threads, with holes of what each freed: a shard that was read
+    in one and published in another would else be paid for twice.
+    """
+    # musl's and macOS's libraries have no such call, and need none.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -42,7 +42,8 @@ def resolve_columns(job: JobSpec, schema: pa.Schema, uri: str) -> Columns:
     check_template(job.input)
     for_prompt = prompt_columns(job.input)
     carried = list(job.input.columns) if job.input.columns is not None else schema.names
-    if job.shards.order == "prefix" and ROW_KEY not in carried:
+    if job.shards.order == "prefix" and ROW_KEY in schema.names and ROW_KEY not in carried:
+        # The schema is that of an ordered copy.
         carried.append(ROW_KEY)
     needed = {
         "input.prompt"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import tempfile
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
-import psutil
 import pyarrow as pa
 
 from pipeline.core.errors import JobInvalid
@@ -26,6 +27,8 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "TIB": 2**40,
 }
 _FOLDER = "spotmill-sort-"
+_LOCK = "lock"
+_LOCKED_WITHIN_SECONDS = 60.0
 _VECTOR_ROWS = 2_048
 _SAMPLES = 8_192
 _MOST_PARTS = 512
@@ -216,14 +219,18 @@ def _explained() -> Iterator[None]:
 @contextmanager
 def _folder() -> Iterator[Path]:
     _sweep()
-    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as name:
+        folder = Path(name)
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
 
 
 def _sweep() -> None:
-    """Remove what killed planners left on this machine."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        owner = folder.name.removeprefix(_FOLDER).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            with suppress(OSError):
-                shutil.rmtree(folder)
+    """Remove what killed planners left on this machine: their locks are nobody's any more."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_LOCK}"):
+        with suppress(OSError), path.open() as lock:
+            # One that was made just now is about to be locked.
+            if time.time() - path.stat().st_mtime > _LOCKED_WITHIN_SECONDS:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent)

@@ -14,7 +14,7 @@ from pipeline.core.manifest import FOOTER_KEY
 from pipeline.core.rows import FinishedRow
 
 ROW_GROUP_ROWS = 65_536
-_ROW_GROUP_BYTES = 2**24
+_ROW_GROUP_BYTES = 2**23
 _ZSTD_LEVEL = 3
 
 Piece: TypeAlias = tuple[pa.RecordBatch, Sequence[FinishedRow]]

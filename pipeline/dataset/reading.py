@@ -89,7 +89,10 @@ def _batches(
             )
         rows = group.num_rows * _READ_BYTES // max(1, group.total_byte_size)
         rows = min(_READ_ROWS, max(1, rows))
-        yield from reader.iter_batches(rows, row_groups=[number], columns=list(names))
+        # In this thread: each thread that takes memory keeps some of it for later.
+        yield from reader.iter_batches(
+            rows, row_groups=[number], columns=list(names), use_threads=False
+        )
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:

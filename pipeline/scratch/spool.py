@@ -28,10 +28,10 @@ class SpoolBounds:
     `cache_bytes`.
     """
 
-    in_memory_bytes: int = 4 * 2**20
-    batch_rows: int = 4_096
+    in_memory_bytes: int = 2 * 2**20
+    batch_rows: int = 1_024
     batch_bytes: int = 2**18
-    cache_rows: int = 2 * STRETCH_ROWS
+    cache_rows: int = STRETCH_ROWS * 5 // 4
     cache_bytes: int = 2**25
 
 
@@ -80,11 +80,14 @@ class Spool:
         first = self._ends[number - 1] if number else 0
         return self._batch_asked(number), row - first
 
-    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows in order, with these columns; forgets which rows were asked for last."""
+    def forget(self) -> None:
+        """Free the rows asked for last: hardly any will be asked for again."""
         with self._lock:
             self._cache.clear()
             self._cached_rows = self._cached_bytes = 0
+
+    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows in order, with these columns."""
         for number in range(len(self._ends)):
             batch = self._read(number, 0) if self._memory is None else self._memory[number]
             if missing := [name for name in names if name not in batch.schema.names]:

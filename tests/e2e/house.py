@@ -38,14 +38,18 @@ class Said:
         return loaded
 
 
-def spotmill(*arguments: str, environment: Mapping[str, str] | None = None) -> Said:
+def spotmill(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> Said:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=_PATIENCE_SECONDS,
+        timeout=patience_seconds,
     )
     return Said(done.returncode, done.stdout, done.stderr)
 

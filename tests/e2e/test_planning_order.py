@@ -85,7 +85,7 @@ def restored(answers: pa.Table) -> pa.Table:
 COMPARED = ["id", "completion", "finish_reason", "error", "prompt_tokens", "completion_tokens"]
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=[pytest.param("disk", marks=pytest.mark.nightly), "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "disk":
         return str(tmp_path)

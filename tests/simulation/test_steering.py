@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.manifest import Provenance
+from pipeline.core.rows import Sampling
 from pipeline.core.speculation import Expectation
 from pipeline.core.switching import Rules
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
@@ -15,9 +16,10 @@ from pipeline.steering import Watching
 from pipeline.worker import WorkerReport
 from tests.simulation.drafting import DraftingEngine
 from tests.simulation.memory_rows import Row
-from tests.simulation.world import EXACT, Pace, World
+from tests.simulation.world import Pace, World
 
-ROWS = {shard: [Row(f"shard {shard}, row {row}", EXACT) for row in range(400)] for shard in (0, 1)}
+LONG = Sampling(max_tokens=80)
+ROWS = {shard: [Row(f"shard {shard}, row {row}", LONG) for row in range(200)] for shard in (0, 1)}
 WARM = Watching(cold=False)
 PACE = Pace(chunk_rows=100, chunk_seconds=30, window=32, step_seconds=0.25)
 
@@ -34,7 +36,7 @@ class DraftingWorld(World):
         return Provenance("night", "sha256:0", model, {"Project": "test"})
 
     def _load_engine(self, own_process: bool) -> ScriptedEngine:
-        settings = ScriptedSettings(window=32, tokens=12, step_seconds=0.25)
+        settings = ScriptedSettings(window=32, tokens=80, step_seconds=0.25)
         self.made.append(DraftingEngine(settings, self.clock.sleep, self.speeds))
         return self.made[-1]
 
@@ -48,6 +50,15 @@ def told(of: World) -> list[dict[str, Any]]:
     return [manifest["model"]["speculative"] for manifest in manifests]
 
 
+def check(night: World) -> None:
+    """Every manifest worked out again, and every row as where nobody watched."""
+    night.finish()
+    assert night.problems() == []
+    unwatched = world({0: 1.0}, watching=None)
+    assert isinstance(unwatched.work(), WorkerReport)
+    assert night.answers() == unwatched.answers()
+
+
 def test_what_loses_is_turned_off_and_the_manifest_tells_why() -> None:
     night = world({0: 1.0, 3: 0.5})
     assert isinstance(night.work(), WorkerReport)
@@ -58,8 +69,7 @@ def test_what_loses_is_turned_off_and_the_manifest_tells_why() -> None:
     assert switch["gain"] == pytest.approx(1.0, abs=0.2)
     assert len(switch["pairs"]) >= Rules().pairs
     assert {"method": "ngram", "asked": "auto"}.items() <= first.items()
-    # Every manifest is worked out again from rows and attempts, every row compared.
-    night.check_invariants(night.finish())
+    check(night)
 
 
 def test_what_pays_stays_on() -> None:
@@ -90,13 +100,13 @@ class FixedWorld(DraftingWorld):
 
     def _load_engine(self, own_process: bool) -> ScriptedEngine:
         self.clock.sleep(self.pace.load_seconds)
-        settings = ScriptedSettings(window=32, tokens=12, step_seconds=0.25)
+        settings = ScriptedSettings(window=32, tokens=80, step_seconds=0.25)
         self.made.append(Fixed(settings, self.clock.sleep, {4: 0.5}, taken=self.taken))
         return self.made[-1]
 
     def load_plain(self, own_process: bool) -> ScriptedEngine:
         self.clock.sleep(self.pace.load_seconds)
-        settings = ScriptedSettings(window=32, tokens=12, step_seconds=0.25)
+        settings = ScriptedSettings(window=32, tokens=80, step_seconds=0.25)
         self.plain.append(ScriptedEngine(settings, self.clock.sleep))
         return self.plain[-1]
 
@@ -117,7 +127,7 @@ def test_an_engine_that_cannot_be_switched_is_replaced_when_drafts_bring_less() 
     [switch] = told(night)[1]["switches"]
     assert switch["reloaded"]
     assert switch["estimated_gain_of_drafts"] == pytest.approx(1.25 * 3 / 5 - 1, abs=0.01)
-    night.check_invariants(night.finish())
+    check(night)
 
 
 @pytest.mark.parametrize(("taken", "load_seconds"), [(0.1, 2.0), (0.0, 600.0)])
@@ -136,5 +146,5 @@ def test_auto_is_not_slower_than_the_better_of_both() -> None:
             assert isinstance(night.work(), WorkerReport)
             seconds.append(night.clock.now())
         auto, never, always = seconds
-        # A minute's work, of which losing is found out in a third.
-        assert auto < min(never, always) * (1.35 if always > never else 1.02)
+        # Two minutes' work, of which losing is found out in half a minute.
+        assert auto < min(never, always) * (1.3 if always > never else 1.02)

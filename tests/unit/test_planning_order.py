@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import random
@@ -453,6 +454,11 @@ def test_a_dataset_that_changed_since_is_said_not_to_be_compared(tmp_path: Path)
     assert "its copy is not compared with the input" in found
 
 
+def test_the_dataset_itself_can_be_read_before_there_is_a_copy(tmp_path: Path) -> None:
+    job = by_prefix(job_over(written(tmp_path / "a.parquet", {"q": ["b", "a"], "n": [1, 2]})))
+    assert text_or_error_of(job, plan_job(job, OPTIONS)) == ["b", "a"]
+
+
 # What is refused, and how.
 
 
@@ -506,12 +512,17 @@ def test_what_a_killed_planner_left_on_the_disk_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead, alive = tmp_path / "spotmill-sort-4194305-x", tmp_path / f"spotmill-sort-{os.getpid()}-x"
-    dead.mkdir()
-    alive.mkdir()
+    dead, alive, new = (tmp_path / f"spotmill-sort-{name}" for name in ("dead", "alive", "new"))
+    for folder in (dead, alive, new):
+        folder.mkdir()
+        (folder / "lock").touch()
+        if folder is not new:
+            os.utime(folder / "lock", (1, 1))
     path = written(tmp_path / "in/a.parquet", {"q": ["x"]})
-    ordered(job_over(path), tmp_path / "copy")
-    assert sorted(found.name for found in tmp_path.glob("spotmill-sort-*")) == [alive.name]
+    with (alive / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ordered(job_over(path), tmp_path / "copy")
+    assert sorted(tmp_path.glob("spotmill-sort-*")) == [alive, new]
 
 
 # The job.
@@ -528,4 +539,5 @@ def test_a_run_from_before_there_were_orders_can_be_gone_on_with(tmp_path: Path)
     decisive = job.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
     decisive["input"].pop("uri")
     decisive["shards"] = {"rows": job.shards.rows}
+    decisive["model"]["speculative"] = job.model.speculative.decisive()
     assert job.settings_fingerprint() == fingerprint(decisive)

@@ -6,9 +6,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.child import module, run
 from pipeline import wiring
 from pipeline.at_hand import open_job
 from pipeline.core.errors import InputChanged, InputInvalid
@@ -30,7 +28,7 @@ from pipeline.dataset.footers import read_footers
 from pipeline.dataset.plan_file import Origin, Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint
 from pipeline.stores.options import StoreOptions
-from tests.e2e.house import ROOT, job_file
+from tests.e2e.house import job_file
 from tests.s3 import LossyProxy, S3Bucket
 from tests.unit.datasets import OPTIONS, job_over, planned, written
 from tests.unit.strategies import bounded
@@ -247,19 +245,12 @@ def test_a_hundred_million_rows_are_planned_in_seconds_and_little_memory(tmp_pat
     first = written(tmp_path / "prompts/000.parquet", pa.table(columns), row_group_size=10_000)
     for number in range(1, files):
         shutil.copyfile(first, first.with_name(f"{number:03d}.parquet"))
-    command = [sys.executable, "-m", "pipeline.cli", "plan", job_beside(tmp_path), "--json"]
-    began = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    assert process.returncode == 0
-    assert {key: json.loads(said)[key] for key in ("rows", "files", "shards")} == {
+    planned = run(module("pipeline.cli", "plan", job_beside(tmp_path), "--json"))
+    said = json.loads(planned.output)
+    assert {key: said[key] for key in ("rows", "files", "shards")} == {
         "rows": rows * files,
         "files": files,
         "shards": 2 * files,
     }
-    assert time.monotonic() - began < 60
-    assert used.ru_maxrss < 500 * 1024, f"{used.ru_maxrss} KiB"
+    assert planned.wall_seconds < 60
+    assert planned.peak_bytes < 500_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from pipeline.arranging import arranged
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, in_order
 from pipeline.core.lease import Lease
@@ -96,7 +97,7 @@ def test_rows_are_withdrawn_once_and_only_such_as_nobody_began(data: st.DataObje
     lent = Lent(away={PortionName(1, 1): AwayPortion(PortionName(1, 1), set(away))})
     shard = held(rows, before, lent)
     if data.draw(st.booleans()):
-        shard.take_arrangement(shard.arrange(shard.unarranged.popleft()))
+        shard.take_arrangement(arranged(shard, shard.unarranged.popleft()))
     free = set(range(rows)) - done - begun - struck - away
     withdrawn: list[int] = []
     while batch := shard.withdraw(data.draw(st.integers(1, 20))):
@@ -104,14 +105,14 @@ def test_rows_are_withdrawn_once_and_only_such_as_nobody_began(data: st.DataObje
         withdrawn += batch
     assert sorted(withdrawn) == sorted(free)
     if shard.unarranged:
-        shard.take_arrangement(shard.arrange(shard.unarranged.popleft()))
+        shard.take_arrangement(arranged(shard, shard.unarranged.popleft()))
     left = set(shard.unprepared) | shard.suspects
     assert left == set(range(rows)) - done - away - free
 
 
 def test_what_comes_home_is_gone_on_with_and_counted_elsewhere() -> None:
     shard = held(6)
-    shard.take_arrangement(shard.arrange(shard.unarranged.popleft()))
+    shard.take_arrangement(arranged(shard, shard.unarranged.popleft()))
     rows = shard.withdraw(4)
     shard.collect(FinishedRow(rows[0], completion="x", prompt_tokens=3, completion_tokens=9))
     alone = [Strike(2, nth, (rows[1],), 0, "died") for nth in range(2)]

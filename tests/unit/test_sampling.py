@@ -19,8 +19,8 @@ from pipeline.core.rows import (
     TokenLogprob,
 )
 from pipeline.engines.continuation import positions, sampling_arguments
-from pipeline.held import prepare
 from pipeline.job import JobSpec, SamplingSpec
+from pipeline.preparing import prepare
 from tests.simulation.memory_rows import MemoryShard, Row
 from tests.unit.datasets import job_over, opened, written
 

@@ -140,7 +140,7 @@ def test_a_window_that_empties_proves_nothing() -> None:
     assert run.watch.depth in run.watch.arms
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.7, 0.9, 1.1, 1.3]), st.booleans())
 def test_auto_is_near_the_better_of_both_through_noise(seed: int, gain: float, cold: bool) -> None:
     """The figure to reach: 0.98 of the better of always and never, over an hour."""
@@ -149,7 +149,7 @@ def test_auto_is_near_the_better_of_both_through_noise(seed: int, gain: float, c
     assert run.tokens / 3600 > 0.98 * 5000 * max(1.0, gain) * math.exp(0.3**2 / 2) * 0.99
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10_000))
 def test_noise_alone_switches_next_to_nothing(seed: int) -> None:
     run = Run(3, noisy(5000, 5000, 0.3, seed)).go(1800)
@@ -160,7 +160,7 @@ counts = st.integers(-5, 5000)
 readings = st.lists(st.tuples(st.floats(0, 30), counts, counts, st.integers(0, 320)), max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 32), st.booleans(), readings)
 def test_whatever_is_read_the_depth_is_one_that_may_be(
     depth: int, cold: bool, found: list[tuple[float, int, int, int]]

@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "seeded-row-continued",
         "a row goes on from saved tokens though its random numbers begin again",
-        "pipeline/held.py",
+        "pipeline/preparing.py",
         "    return Request(request_id, tokens, sampling)\n",
         "    return Request(request_id, tokens, sampling, saved)\n",
     ),
@@ -89,9 +89,9 @@ MUTANTS = (
     Mutant(
         "finished-rows-submitted",
         "a successor generates rows again that were finished",
-        "pipeline/held.py",
-        "            return _DONE if worth_copying else None\n",
-        "            return _NEW if worth_copying else None\n",
+        "pipeline/arranging.py",
+        "        return _DONE if worth_copying else None\n",
+        "        return _NEW if worth_copying else None\n",
     ),
     Mutant(
         "copies-not-counted",
