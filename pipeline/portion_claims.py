@@ -150,8 +150,7 @@ class PortionClaims:
         return finished
 
     def _past(self, shard: Shard, name: PortionName) -> Progress:
-        points = self._ledger.portions.points(shard.id, ()).values()
-        return fold(in_order(p for p in points if (p.epoch, p.attempt.portion) == name))
+        return fold(in_order(self._ledger.portions.points_of(shard.id, name)))
 
     def _opened(self, shard: Shard, take: Take) -> TakenPortion | None:
         self._mine.add(take.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from pipeline.core import layout
@@ -67,9 +67,20 @@ class PortionLedger:
 
     def points(self, shard_id: int, known: Collection[str]) -> dict[str, Checkpoint]:
         """Checkpoints of the shard's portions by key, but for those already `known`."""
-        keys = self._store.list(layout.portion_checkpoints_prefix(self._run_id, shard_id))
-        new = [key for key in keys if key not in known]
-        bodies = zip(new, self._get_all(self._store.get, new), strict=True)
+        return self._read(key for key in self._point_keys(shard_id) if key not in known)
+
+    def points_of(self, shard_id: int, name: PortionName) -> list[Checkpoint]:
+        """Checkpoints of one portion alone, in no order."""
+        named = ((layout.checkpoint_of(key), key) for key in self._point_keys(shard_id))
+        keys = (key for found, key in named if found and (found.epoch, found.portion) == name)
+        return list(self._read(keys).values())
+
+    def _point_keys(self, shard_id: int) -> Sequence[str]:
+        return self._store.list(layout.portion_checkpoints_prefix(self._run_id, shard_id))
+
+    def _read(self, keys: Iterable[str]) -> dict[str, Checkpoint]:
+        read = list(keys)
+        bodies = zip(read, self._get_all(self._store.get, read), strict=True)
         return {
             key: self._files.decode_checkpoint(body) for key, body in bodies if body is not None
         }

@@ -85,8 +85,11 @@ class PortionOffers:
                 self._look(shard)
 
     def _interval(self, shard: HeldShard) -> float:
-        """At every beat; more often when the rows are wanted, or all there is to wait for."""
-        if self._feed.hungry or not shard.running:
+        """At every beat; more often when rows that nobody came for are wanted back, or there is
+        nothing but the others to wait for."""
+        takes = {} if shard.lent.claims is None else shard.lent.claims.takes
+        untaken = any(not takes.get(name) for name in shard.lent.away)
+        if (untaken and self._feed.hungry) or not shard.running:
             return max(_LEAST_SECONDS, self._settings.beat_seconds / 4)
         return self._settings.beat_seconds
 

@@ -93,7 +93,8 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
             continue
         next_take = layout.take_key(RUN, *name[:3], name.take + 1)
         next_lease = layout.lease_key(RUN, shard_id, epoch + 1)
-        taken_at = made_at.get(next_take if name.portion else next_lease, math.inf)
+        # Nobody need look at a take any more that came when all the portion's rows were there.
+        taken_at = made_at.get(next_take, -math.inf) if name.portion else made_at[next_lease]
         if universe.bucket.put_at[layout.session_key(RUN, worker)] >= taken_at:
             continue
         decoded = tokens["output"] + tokens["wasted"]

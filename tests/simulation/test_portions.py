@@ -142,6 +142,34 @@ def test_owner_and_helper_die_at_any_two_moments() -> None:
     assert failed == {}
 
 
+def test_a_helper_that_stood_still_drops_what_was_taken_from_it() -> None:
+    """Its portion is large enough to be seen working on it, if it did."""
+    worker, call = first_call(STRAGGLER, "/checkpoints/00000/portions/")
+    weather = Weather(latency=0.1, slow_seconds=2.5 * STRAGGLER.pace.lease_seconds)
+    frozen = replace(STRAGGLER, weather=weather, strikes={(worker, call): "frozen"})
+    universe = lived(frozen)
+    session = universe.ledger.session(worker)
+    assert session is not None
+    assert session.buckets.wasted > 0
+    takes = universe.ledger.portions.claims(0).takes.values()
+    assert max(takes) > 1
+
+
+def first_call(night: Night, what: str) -> tuple[str, int]:
+    """Who makes the first write of such an object, and the how many-th of its calls that is."""
+    found: list[tuple[str, int]] = []
+    counted: dict[str, int] = {}
+
+    def look(_now: float, process: str, verb: str, key: str, _outcome: str) -> None:
+        number = counted.get(process, 0)
+        counted[process] = number + 1
+        if verb == "create" and what in key:
+            found.append((process, number))
+
+    assert failings(night, look) == []
+    return found[0]
+
+
 def test_a_row_that_kills_its_helpers_engine_is_found_and_its_evidence_kept() -> None:
     rows = list(STRAGGLER.rows[0][:80])
     rows[75] = Row(f"zeal, at the end of the line {DEADLY}", EXACT)

@@ -37,11 +37,11 @@ MUTANTS = (
         needs="poison",
     ),
     Mutant(
-        "taken-portion-kept",
-        "a helper goes on with a portion that somebody else has taken",
-        "pipeline/beats.py",
-        "        return newest > name.take or self._ledger.is_published(name.shard_id)\n",
-        "        return self._ledger.is_published(name.shard_id)\n",
+        "living-helper-robbed",
+        "a portion is taken from a helper that lives and works on it",
+        "pipeline/portion_claims.py",
+        "            if not free or self._is_finished(shard, name):\n",
+        "            if self._is_finished(shard, name):\n",
     ),
     Mutant(
         "taken-back-without-a-take",
