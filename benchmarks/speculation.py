@@ -37,6 +37,7 @@ from pipeline.core.ports import Engine
 from pipeline.engines.model_files import local_model
 from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import VllmEngine, device_at_hand, load_vllm
+from pipeline.job import without_folder
 from pipeline.job_speculative import SpeculativeSpec
 from pipeline.profiles import keep, new_profile
 from pipeline.speculating import key_of
@@ -100,7 +101,11 @@ class Case:
         path.write_text(yaml.safe_dump(job))
         here = open_job(str(path), run_id=run)
         if mode == "auto":
-            told = {"why": "so the benchmark says", "trials": [], "rows": 0}
+            spec = SpeculativeSpec.model_validate(self.speculative).with_models(without_folder)
+            settings = spec.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
+            # Both profiles say what is true of the tickets alone.
+            trial = {"settings": settings, "acceptance": 0.88}
+            told = {"why": "so the benchmark says", "trials": [trial], "rows": 0}
             made = new_profile(key_of(here.job), self.speculative, told, "now")
             keep(here.store, made, here.job, again=True)
         return here
@@ -135,7 +140,7 @@ def work(here: JobAtHand, engine: Engine) -> Json:
 def measure(case: Case, rounds: int) -> Json:
     with closing(case.engine(case.speculative)) as engine:
         runs: dict[str, list[Json]] = {mode: [] for mode in MODES}
-        work(case.here(f"{case.name}-warm", "never"), Lent(engine, 0))
+        work(case.here(f"{case.name}-warm", "never"), Lent(engine, engine.draft_depth))
         for n in range(rounds):
             order = MODES[n % 3 :] + MODES[: n % 3]
             for mode in order:

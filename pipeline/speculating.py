@@ -50,11 +50,20 @@ class Speculation:
     @property
     def expected(self) -> Expectation | None:
         """What the profile's measurement lets one expect; None when it does not tell."""
-        for trial in (self.profile or {}).get("trials") or []:
-            if isinstance(trial, dict) and trial.get("settings") == self._placeless():
-                step = tokens_a_step(trial.get("decoded", 0), trial.get("draft_accepted", 0))
-                return Expectation(trial["gain"], step) if step and trial.get("gain") else None
-        return None
+        trial = self._trial
+        step = tokens_a_step(trial.get("decoded", 0), trial.get("draft_accepted", 0))
+        return Expectation(trial["gain"], step) if step and trial.get("gain") else None
+
+    @property
+    def acceptance(self) -> float | None:
+        """The share of drafts that were taken when it was measured."""
+        return self._trial.get("acceptance")
+
+    @property
+    def _trial(self) -> Json:
+        trials = [one for one in (self.profile or {}).get("trials") or [] if isinstance(one, dict)]
+        chosen = (one for one in trials if one.get("settings") == self._placeless())
+        return next(chosen, {})
 
     def _placeless(self) -> Json:
         spec = self.used.with_models(without_folder)
@@ -103,6 +112,7 @@ def watching_of(
 
     return Watching(
         cold=speculation.cold,
+        acceptance=speculation.acceptance,
         expected=speculation.expected,
         load_plain=load_plain if isinstance(loader, VllmLoader) else None,
     )

@@ -26,12 +26,14 @@ class Watching:
     """How a session's speculation is watched.
 
     `cold` is said of drafters that lose their place in rows that ran without them, as those do that
-    have a cache of their own. Where the engine cannot be switched, what is `expected` of it says
-    when `load_plain`, an engine without drafts, would be faster.
+    have a cache of their own. `acceptance` is the share of drafts that were taken when they were
+    measured. Where the engine cannot be switched, what is `expected` of it says when `load_plain`,
+    an engine without drafts, would be faster.
     """
 
     rules: Rules = field(default_factory=Rules)
     cold: bool = True
+    acceptance: float | None = None
     expected: Expectation | None = None
     load_plain: Callable[[bool], Engine] | None = None
 
@@ -146,7 +148,7 @@ class Steering:
             self._since = self._read(feed)
             self._due = self._now + _GLANCE_SECONDS
             return
-        self._watch = begun(deepest, watching.cold, self._now, watching.rules)
+        self._watch = begun(deepest, watching.cold, self._now, watching.rules, watching.acceptance)
         if home is not None and home in self._watch.arms and home != deepest:
             # What was learned of the rows holds for the engine that takes them over.
             self._watch = replace(self._watch, home=home)

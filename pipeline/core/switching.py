@@ -140,12 +140,25 @@ class Watch:
         return self.rival if self.phase in ("lead", "rival") else self.home
 
 
-def begun(depth: int, cold: bool, now: float, rules: Rules = Rules()) -> Watch:
-    """A watch over an engine that was loaded with this depth, 1 or more."""
+def begun(
+    depth: int,
+    cold: bool,
+    now: float,
+    rules: Rules = Rules(),
+    acceptance: float | None = None,
+) -> Watch:
+    """A watch over an engine that was loaded with this depth, 1 or more.
+
+    With the `acceptance` of a measurement, drafts are believed in until they are taken less often
+    than there; without, they are soon compared.
+    """
     half = {depth // 2} if depth >= 4 else set()
     arms = tuple(sorted({0, depth} | half))
-    start = now + rules.first_after_periods * rules.period_seconds
-    return Watch(depth, arms, cold, rules, due=now + rules.period_seconds, until=start)
+    wait = rules.first_after_periods * rules.period_seconds
+    if acceptance is not None:
+        wait = (1 + rules.lead_share) * rules.period_seconds / rules.explore_share
+    due = now + rules.period_seconds
+    return Watch(depth, arms, cold, rules, due=due, until=now + wait, acceptance=acceptance)
 
 
 def advance(watch: Watch, now: Reading) -> Watch:

@@ -103,6 +103,15 @@ def test_a_fall_of_acceptance_asks_at_once() -> None:
     assert len(run.watch.pairs) == pairs + 1
 
 
+def test_what_was_measured_is_believed_until_less_is_taken() -> None:
+    run = Run(3, steady(off=5000, on=5500))
+    run.watch = begun(3, False, 0.0, RULES, acceptance=0.2)
+    assert run.go(60).seconds.keys() == {3}
+    stale = Run(3, steady(off=5000, on=4000), taken=0.5)
+    stale.watch = begun(3, False, 0.0, RULES, acceptance=0.8)
+    assert stale.go(60).watch.home == 0
+
+
 def test_drafts_that_are_never_taken_are_made_no_more_at_once() -> None:
     """However the machine stutters: a step with drafts is no faster than one without."""
     run = Run(6, noisy(5000, 4000, 1.0, seed=3), taken=0.002).go(5)
