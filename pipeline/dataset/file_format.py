@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,11 +38,6 @@ class ParquetFormat:
     """Implements `FileFormat`. A row with `tokens_so_far` is in flight, any other finished."""
 
     def encode_checkpoint(self, checkpoint: Checkpoint) -> bytes:
-        rows = [asdict(row) for row in checkpoint.finished]
-        rows += [
-            {"row": row, "tokens_so_far": list(tokens)}
-            for row, tokens in checkpoint.in_flight.items()
-        ]
         account = {
             "shard_id": checkpoint.shard_id,
             "epoch": checkpoint.epoch,
@@ -49,8 +46,9 @@ class ParquetFormat:
             "attempt": checkpoint.attempt.to_json(),
             "strikes": [asdict(strike) for strike in checkpoint.strikes],
         }
-        table = pa.Table.from_pylist(rows, schema=_SCHEMA).replace_schema_metadata(
-            {_ACCOUNT_KEY: json.dumps(account)}
+        arrays = [pa.array(_cells(checkpoint, field.name), field.type) for field in _SCHEMA]
+        table = pa.Table.from_arrays(
+            arrays, schema=_SCHEMA.with_metadata({_ACCOUNT_KEY: json.dumps(account)})
         )
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
@@ -100,6 +98,20 @@ class ParquetFormat:
         except (pa.ArrowException, OSError, ValueError) as problem:
             raise ObjectDamaged("not a whole Parquet file", why=str(problem)) from problem
         return [FinishedRow(number, **row) for number, row in enumerate(rows)]
+
+
+def _cells(checkpoint: Checkpoint, name: str) -> Sequence[Any]:
+    """A column at a time: a dictionary for each row took twice as long beside the engine."""
+    finished, in_flight = checkpoint.finished, checkpoint.in_flight
+    if name == "row":
+        return [*(row.row for row in finished), *in_flight]
+    if name == "tokens_so_far":
+        return [*[None] * len(finished), *in_flight.values()]
+    answers = [getattr(row, name) for row in finished]
+    if name == LOGPROBS.name:
+        # Arrow knows tuples and dictionaries, but no dataclasses.
+        answers = [found and [asdict(position) for position in found] for found in answers]
+    return [*answers, *[None] * len(in_flight)]
 
 
 def _check_column(table: pa.Table, field: pa.Field) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -79,6 +80,8 @@ class ParquetShard:
         self._outputs = output_schema(job.sampling)
         self._prompt_columns = prompt_columns(job.input)
         self._make_prompt = prompt_maker(job.input)
+        # Many rows say the same, and checking it takes longer than all else here.
+        self._known_samplings = lru_cache(1_024)(lambda said: _overridden(job.sampling, dict(said)))
 
     @property
     def rows(self) -> int:
@@ -103,9 +106,12 @@ class ParquetShard:
             )
             for parameter, column in self._sampling.columns.items()
         }
-        return _overridden(
-            self._sampling, {key: value for key, value in given.items() if value is not None}
-        )
+        said = {key: value for key, value in given.items() if value is not None}
+        try:
+            return self._known_samplings(tuple(said.items()))
+        except TypeError:
+            # Lists cannot be remembered.
+            return _overridden(self._sampling, said)
 
     @contextmanager
     def part(self, finished: Iterable[FinishedRow], manifest: bytes) -> Iterator[Body]:
