@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import EngineDied, EngineFailed, EngineRefused, RowRejected
-from pipeline.core.rows import ChatPrompt, Completion, EngineMetrics, Prompt, Request, Sampling
+from pipeline.core.rows import Completion, EngineMetrics, Prompt, Request, Sampling
 from pipeline.engines.continuation import positions, sampling_arguments
 from pipeline.engines.draft_switch import SWITCH
 from pipeline.engines.guardian import Guardian
@@ -22,6 +21,7 @@ from pipeline.engines.limits import Device
 from pipeline.engines.overheard import Overheard
 from pipeline.engines.own_process import CoreProcesses
 from pipeline.engines.starting import arguments, set_environment
+from pipeline.engines.tokenizing import Tokenizing
 from pipeline.engines.watchdog import Watchdog, leave_process
 from pipeline.job import ModelSpec
 
@@ -107,8 +107,7 @@ class VllmEngine:
         running: int = llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self.window = running + max(8, running // 4)
         self._llm: LLM | None = llm
-        # A tokenizer of its own, since `encode` runs beside the engine's detokenizing.
-        self._tokenizer = copy.deepcopy(llm.get_tokenizer())
+        self._tokenizing = Tokenizing(llm.get_tokenizer())
         self._requests: dict[str, Request] = {}
         self._cut: dict[str, Sequence[int]] = {}
         self._finished = 0
@@ -131,23 +130,7 @@ class VllmEngine:
         return self._core is not None
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        try:
-            if isinstance(prompt, ChatPrompt):
-                tokens = self._tokenizer.apply_chat_template(
-                    [dict(message) for message in prompt.messages],
-                    add_generation_prompt=True,
-                    tokenize=True,
-                    return_dict=False,
-                )
-            else:
-                tokens = self._tokenizer.encode(prompt.text)
-        except BaseException as problem:
-            # Chat templates are programs that come with models: they may raise anything. What
-            # tokenizers, written in Rust, raise when they panic is not even an `Exception`.
-            if isinstance(problem, Exception) or type(problem).__name__ == "PanicException":
-                raise RowRejected(f"the tokenizer refuses the prompt: {problem}") from problem
-            raise
-        return tuple(tokens)
+        return self._tokenizing.encode(prompt)
 
     def submit(self, request: Request) -> None:
         from vllm.exceptions import VLLMClientError
