@@ -75,6 +75,7 @@ def _inode_of(port: int) -> str:
     local = f":{port:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1].endswith(local):
+        # Connections that are over keep their line for a minute, without an owner.
+        if fields[1].endswith(local) and fields[9] != "0":
             return fields[9]
     return ""
