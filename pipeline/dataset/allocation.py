@@ -1,8 +1,7 @@
-"""Where memory comes from, and that it goes back."""
+"""Where memory comes from."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 import pyarrow as pa
@@ -16,15 +15,3 @@ def take_memory_plainly() -> None:
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
-
-
-def give_memory_back() -> None:
-    """Return to the system what the C library keeps of freed memory; some milliseconds.
-
-    It keeps a heap for each of some threads, with holes of what each freed: a shard that was read
-    in one and published in another would else be paid for twice.
-    """
-    # musl's and macOS's libraries have no such call, and need none.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
