@@ -18,6 +18,7 @@ from pipeline.core.errors import RowRejected
 from pipeline.core.ports import Body
 from pipeline.core.rows import FinishedRow, Prompt, Sampling
 from pipeline.core.shards import Shard
+from pipeline.dataset.allocation import give_memory_back
 from pipeline.dataset.columns import resolve_columns
 from pipeline.dataset.comparing import first_unlike, schema_difference
 from pipeline.dataset.files import check_unchanged, first_line
@@ -64,6 +65,8 @@ class ParquetSource:
         spool = Spool(asked_by_row or self._columns.read[:1], self._bounds)
         for rows in chosen_rows(shard, self._columns, where, self._options):
             spool.append(rows)
+        if spool.on_disk:
+            give_memory_back()
         return spool
 
 
@@ -114,6 +117,8 @@ class ParquetShard:
     @contextmanager
     def part(self, finished: Iterable[FinishedRow], manifest: bytes) -> Iterator[Body]:
         self._spool.forget()
+        if self._spool.on_disk:
+            give_memory_back()
         with sink(_PART_IN_MEMORY_BYTES) as file:
             write_part(file, self._carried, self._outputs, self._pieces(finished), manifest)
             yield file.body()
