@@ -51,7 +51,7 @@ def computing_process(core: psutil.Process) -> psutil.Process:
             marks=pytest.mark.nightly,
         ),
         # As a whole group gets it, from systemd or a terminal: vLLM aborts what runs, and ends.
-        (lambda core: core.terminate(), "its process ended"),
+        pytest.param(lambda core: core.terminate(), "its process ended", marks=pytest.mark.nightly),
     ],
     ids=["killed", "crashed", "hanging", "told"],
 )

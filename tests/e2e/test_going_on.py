@@ -88,7 +88,11 @@ def ended(processes: list[psutil.Process]) -> Iterator[None]:
 
 
 @pytest.mark.prefect
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, marks=pytest.mark.nightly), signal.SIGINT],
+    ids=["SIGTERM", "Ctrl-C"],
+)
 def test_a_run_with_prefects_own_server_stops_when_asked_and_goes_on(
     job: str, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_killed_worker_loses_no_row_and_repeats_none(
     assert {a["end"] for a in attempts} >= {"lost", "published"}
 
 
+@pytest.mark.nightly
 def test_a_supervisor_replaces_a_killed_worker(
     job: dict[str, Any], s3_bucket: S3Bucket, tmp_path: Path
 ) -> None:

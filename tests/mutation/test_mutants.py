@@ -16,9 +16,19 @@ _ANYWHERE = 400
 """Nights tried from seed 0 when seeds have come to mean other nights."""
 
 
+_SELDOM = {name for number, name in enumerate(MUTANTS) if number % 2}
+"""Every second one is tried in `make nightly` alone: each is a process of its own."""
+
+
 @pytest.fixture(scope="module")
-def hunts() -> dict[str, Hunt]:
-    seeds = {name: h.seed for name, h in recorded().items() if h.seed is not None}
+def hunts(request: pytest.FixtureRequest) -> dict[str, Hunt]:
+    # Those that are asked for, and no others.
+    asked = {
+        getattr(item, "callspec", None) and item.callspec.params.get("name")  # type: ignore[attr-defined]
+        for item in request.session.items
+    }
+    found = {name: h.seed for name, h in recorded().items() if h.seed is not None}
+    seeds = {name: seed for name, seed in found.items() if name in asked}
     tasks = [
         (name, f"{seed}-{seed + _AFTER},0-{_ANYWHERE - 1}", _AFTER + 1 + _ANYWHERE)
         for name, seed in seeds.items()
@@ -27,7 +37,10 @@ def hunts() -> dict[str, Hunt]:
     return {h.name: h for h in hunt_all(tasks, jobs=2)}
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.nightly] * (name in _SELDOM)) for name in MUTANTS],
+)
 def test_a_planted_bug_is_found(name: str, hunts: dict[str, Hunt]) -> None:
     hint = f"`python -m tests.mutation --only {name} --record` searches for it again"
     assert name in hunts, f"never searched for: {hint}"
@@ -35,8 +48,8 @@ def test_a_planted_bug_is_found(name: str, hunts: dict[str, Hunt]) -> None:
     assert hunts[name].found, f"no night of {hunts[name].nights} fails: {hint}"
 
 
-def test_the_same_nights_are_good_ones_without_the_bugs(hunts: dict[str, Hunt]) -> None:
-    seeds = sorted({h.seed for h in hunts.values() if h.seed is not None})
+def test_the_same_nights_are_good_ones_without_the_bugs() -> None:
+    seeds = sorted({h.seed for h in recorded().values() if h.seed is not None})
     sound = hunt(SOUND, ",".join(map(str, seeds)), len(seeds))
     assert not sound.trouble, sound.trouble
     assert not sound.found, f"seed {sound.seed} fails without a mutant: {sound.sentence}"
