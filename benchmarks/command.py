@@ -136,7 +136,8 @@ def write(
         "command": circumstances.command,
         "machine": circumstances.machine,
         "load": [circumstances.load_before, circumstances.load_after],
-        "setting": setting.to_json(),
+        # As the checkout has it, wherever it lies.
+        "setting": setting.to_json() | {"model": setting.model.removeprefix(f"{ROOT}/")},
         "families": [result.to_json() for result in results],
     }
     if folder is not None:
