@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -110,8 +111,10 @@ class NodeCache:
                 if path.is_dir() and lock.note == self.boot:
                     os.utime(path)
                     return Place(path, not made, lock)
-                # Between the two locks, another may take it: whoever has it looks again.
-                lock.own(given_up)
+                if not lock.own_now():
+                    # Another looks too, or has made it meanwhile, and shares it while it lives.
+                    lock.pause(given_up)
+                    continue
                 if lock.note != self.boot:
                     for before_boot in (path, _unfinished(path)):
                         shutil.rmtree(before_boot, ignore_errors=True)
@@ -178,6 +181,7 @@ class NodeLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._paused = 0.0
 
     @property
     def note(self) -> str:
@@ -193,11 +197,28 @@ class NodeLock:
 
     def share(self, given_up: Callable[[], bool]) -> None:
         """Wait until nobody has it alone. Others may share it, too."""
-        self._wait(fcntl.LOCK_SH, given_up)
+        while not self._taken(fcntl.LOCK_SH):
+            self.pause(given_up)
 
-    def own(self, given_up: Callable[[], bool]) -> None:
-        """Wait until nobody else has it."""
-        self._wait(fcntl.LOCK_EX, given_up)
+    def own_now(self) -> bool:
+        """Have it alone; False when others have it, and then one has no share of it either."""
+        assert self._file is not None  # noqa: S101 - released, it is no lock any more
+        # Where the kernel keeps a share whose holder asks for the whole (NFS, gVisor), two who
+        # share would refuse each other for ever.
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        return self._taken(fcntl.LOCK_EX)
+
+    def pause(self, given_up: Callable[[], bool]) -> None:
+        """Before one asks again; not equally long for all, so that one of them is first."""
+        if given_up():
+            raise GivenUp
+        # Not a blocking call, which would hold a signal's handler up.
+        seconds = _POLL_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        time.sleep(seconds)
+        self._paused += seconds
+        if self._paused >= _TELL_SECONDS:
+            self._paused = 0.0
+            log.info("waiting for another worker of this machine to have %s", self._path.stem)
 
     def own_at_once(self) -> bool:
         if self._taken(fcntl.LOCK_EX):
@@ -209,18 +230,6 @@ class NodeLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def _wait(self, kind: int, given_up: Callable[[], bool]) -> None:
-        before = told = time.monotonic()
-        while not self._taken(kind):
-            if given_up():
-                raise GivenUp
-            now = time.monotonic()
-            if now - told >= _TELL_SECONDS:
-                told = now
-                log.info("waiting for another worker of this machine: %.0f s", now - before)
-            # Not a blocking call, which would hold a signal's handler up.
-            time.sleep(_POLL_SECONDS)
 
     def _taken(self, kind: int) -> bool:
         assert self._file is not None  # noqa: S101 - released, it is no lock any more

@@ -24,7 +24,7 @@ from pipeline.core.errors import (
 from pipeline.engines import download as downloading
 from pipeline.engines.download import GivenUp, Part, RemoteFile, download
 from pipeline.engines.model_files import FetchedModel, ModelFiles
-from pipeline.engines.node_cache import NodeCache, limit_bytes
+from pipeline.engines.node_cache import NodeCache, NodeLock, limit_bytes
 from pipeline.job import ModelSpec
 from pipeline.stores.options import StoreOptions
 from pipeline.stores.retry import RetryPolicy
@@ -185,6 +185,25 @@ def test_workers_of_one_machine_fetch_a_model_once(cache: Path) -> None:
     assert len({one.spec.id for one in found}) == 1
     assert sorted(one.source for one in found) == ["bucket", "node", "node", "node"]
     assert sorted(lake.read) == ["v", "w"]
+
+
+def test_a_folder_that_another_makes_and_keeps_between_two_looks_is_found(cache: Path) -> None:
+    """The other shares its lock as long as it lives: who waits to have it alone waits for ever."""
+    places = NodeCache(cache, boot="now")
+    cache.mkdir(parents=True)
+    looking = NodeLock(cache / "model.lock")
+    looking.share(lambda: False)
+    asked: list[bool] = []
+
+    def meanwhile() -> bool:
+        (cache / "model").mkdir(exist_ok=True)
+        looking.note = "now"
+        asked.append(True)
+        return len(asked) > 5
+
+    place = places.place("model", 1, lambda folder: pytest.fail(f"{folder} made twice"), meanwhile)
+    assert place.was_here
+    assert asked
 
 
 def test_a_download_that_nobody_waits_for_ends(cache: Path) -> None:
