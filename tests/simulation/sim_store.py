@@ -18,6 +18,15 @@ from tests.simulation.scheduler import Killed
 T = TypeVar("T")
 Verb: TypeAlias = Literal["get", "put", "create", "list", "delete"]
 Blow: TypeAlias = Effect | Literal["killed before", "killed after", "frozen", "late"]
+BLOWS: tuple[Blow, ...] = (
+    "killed before",
+    "killed after",
+    "frozen",
+    "late",
+    Effect.LOST,
+    Effect.TORN,
+    Effect.REFUSED,
+)
 _WRITES = frozenset({"put", "create", "delete"})
 ObjectKind: TypeAlias = Literal[
     "data", "leases", "sessions", "checkpoints", "manifests", "manifest.json"

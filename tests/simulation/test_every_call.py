@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.stores.faults import Effect
 from tests.simulation.campaign import failings
 from tests.simulation.memory_rows import Row
 from tests.simulation.night import EXACT, RESTARTS, Night, Pace
-from tests.simulation.sim_store import Blow, Weather
+from tests.simulation.sim_store import BLOWS, Blow, Weather
 from tests.simulation.universe import Universe
 
 # What freezes or comes late does so for up to two leases and a half.
@@ -24,16 +23,6 @@ TWO_AT_ONCE = Night(
     weather=Weather(latency=0.25, slow_seconds=20.0),
 )
 RETRIED = replace(TWO_AT_ONCE, pace=replace(TWO_AT_ONCE.pace, retries=8))
-
-BLOWS: tuple[Blow, ...] = (
-    "killed before",
-    "killed after",
-    "frozen",
-    "late",
-    Effect.LOST,
-    Effect.TORN,
-    Effect.REFUSED,
-)
 
 
 def calls_of(night: Night) -> list[tuple[str, int]]:

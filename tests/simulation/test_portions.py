@@ -12,13 +12,12 @@ import pytest
 from pipeline.core import layout
 from pipeline.core.layout import part_key
 from pipeline.engines.scripted import DEADLY
-from pipeline.stores.faults import Effect
 from pipeline.verify import problems
 from tests.simulation.campaign import failings
 from tests.simulation.invariants import broken
 from tests.simulation.memory_rows import JsonFormat, Row
 from tests.simulation.night import EXACT, RESTARTS, Night, Pace
-from tests.simulation.sim_store import Blow, Weather
+from tests.simulation.sim_store import BLOWS, Blow, Weather
 from tests.simulation.universe import RUN, Universe
 
 STRAGGLER = Night(
@@ -42,15 +41,6 @@ SMALL = Night(
     weather=Weather(latency=0.25, slow_seconds=20.0),
 )
 RETRIED = replace(SMALL, pace=replace(SMALL.pace, retries=8))
-BLOWS: tuple[Blow, ...] = (
-    "killed before",
-    "killed after",
-    "frozen",
-    "late",
-    Effect.LOST,
-    Effect.TORN,
-    Effect.REFUSED,
-)
 
 
 def lived(night: Night) -> Universe:
