@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
 
@@ -47,9 +47,7 @@ class Attempt:
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "seconds": self.buckets.seconds(),
-            "price_per_hour": decimal_text(self.price.usd_per_hour),
-            "on_demand_price_per_hour": decimal_text(self.price.on_demand_usd_per_hour),
-            "price_source": self.price.source,
+            **self.price.to_json(),
             "rows": self.rows,
             "tokens": asdict(self.tokens),
             "end": self.end,
@@ -61,11 +59,7 @@ class Attempt:
             worker_id=document["worker_id"],
             epoch=document["epoch"],
             node=Node(**document["node"]),
-            price=NodePrice(
-                decimal_of(document["price_per_hour"]),
-                document["price_source"],
-                decimal_of(document["on_demand_price_per_hour"]),
-            ),
+            price=NodePrice.from_json(document),
             started_at=document["started_at"],
             ended_at=document["ended_at"],
             end=document["end"],

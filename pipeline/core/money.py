@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 Bucket = Literal["boot", "load", "useful", "wasted", "idle", "drain"]
 K = TypeVar("K", bound=Hashable)
@@ -74,6 +74,23 @@ class NodePrice:
     usd_per_hour: Decimal | None
     source: str
     on_demand_usd_per_hour: Decimal | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        """The form it has in checkpoints, sessions and manifests (DESIGN §10)."""
+        return {
+            "price_per_hour": decimal_text(self.usd_per_hour),
+            "on_demand_price_per_hour": decimal_text(self.on_demand_usd_per_hour),
+            "price_source": self.source,
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> NodePrice:
+        """From the document that holds these three among others."""
+        return NodePrice(
+            decimal_of(document["price_per_hour"]),
+            document["price_source"],
+            decimal_of(document["on_demand_price_per_hour"]),
+        )
 
 
 UNKNOWN_PRICE = NodePrice(usd_per_hour=None, source="unknown")

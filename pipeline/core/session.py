@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, decimal_text
+from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.run_manifest import ENDED, SessionBill
 
@@ -110,9 +110,7 @@ class Session:
             "started_at": self.started_at,
             "beat_at": self.beat_at,
             "node": asdict(self.node),
-            "price_per_hour": decimal_text(self.price.usd_per_hour),
-            "on_demand_price_per_hour": decimal_text(self.price.on_demand_usd_per_hour),
-            "price_source": self.price.source,
+            **self.price.to_json(),
             "seconds": self.buckets.seconds(),
             "shards": _accounts_to_json(self.shards),
             "dropped": _accounts_to_json(self.dropped),
@@ -137,11 +135,7 @@ class Session:
             started_at=document["started_at"],
             beat_at=document["beat_at"],
             node=Node(**document["node"]),
-            price=NodePrice(
-                decimal_of(document["price_per_hour"]),
-                document["price_source"],
-                decimal_of(document["on_demand_price_per_hour"]),
-            ),
+            price=NodePrice.from_json(document),
             buckets=Buckets.from_seconds(document["seconds"]),
             shards=_accounts_of(document["shards"]),
             dropped=_accounts_of(document["dropped"]),
