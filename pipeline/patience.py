@@ -9,6 +9,9 @@ from pipeline.core.ports import Clock
 
 log = logging.getLogger("spotmill.worker")
 
+AGAIN_SECONDS = 1.0
+"""After a failure; a store may refuse faster than the loop turns."""
+
 
 class Patience:
     """Counted from the last answer, by whichever errand got it."""

@@ -18,7 +18,7 @@ from pipeline.held import HeldShard
 from pipeline.holders import Holders
 from pipeline.ledger import Ledger
 from pipeline.lent import AwayPortion
-from pipeline.patience import Patience
+from pipeline.patience import AGAIN_SECONDS, Patience
 from pipeline.worker_settings import WorkerSettings
 
 T = TypeVar("T")
@@ -26,8 +26,6 @@ T = TypeVar("T")
 log = logging.getLogger("spotmill.worker")
 
 _LEAST_SECONDS = 0.5
-_AGAIN_SECONDS = 1.0
-"""After a failure; a store may refuse faster than the loop turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +226,7 @@ class PortionOffers:
 
         def failed(problem: Exception) -> None:
             lent.busy = self._looking = False
-            lent.store_after = self._clock.now() + _AGAIN_SECONDS
+            lent.store_after = self._clock.now() + AGAIN_SECONDS
             self._patience.bear(problem)
 
         self._errands.send(errand, back, failed)

@@ -19,7 +19,7 @@ from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.held import HeldShard
 from pipeline.ledger import Ledger
-from pipeline.patience import Patience
+from pipeline.patience import AGAIN_SECONDS, Patience
 from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
@@ -27,8 +27,6 @@ log = logging.getLogger("spotmill.worker")
 Decoded: TypeAlias = Mapping[AttemptName, int]
 InFlight: TypeAlias = Mapping[str, Sequence[int]]
 _LATE_SAVES = 8
-_AGAIN_SECONDS = 1.0
-"""After a failure; a store may refuse faster than the loop turns."""
 
 
 class Saver:
@@ -118,7 +116,7 @@ class Saver:
         self._errands.send(lambda: self._ledger.checkpoint(point), saved, failed)
 
     def _bear(self, shard: HeldShard, problem: Exception) -> None:
-        shard.store_after = self._clock.now() + _AGAIN_SECONDS
+        shard.store_after = self._clock.now() + AGAIN_SECONDS
         self._patience.bear(problem)
 
     def _next_checkpoint(
