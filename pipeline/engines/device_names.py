@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from pipeline.engines.hardware import gpus
+from pipeline.engines.hardware import gpus, processor
 from pipeline.engines.limits import Device
 
 
@@ -16,13 +16,5 @@ def hardware_at_hand(device: Device) -> str:
         # Name, compute capability, driver: the driver changes without anybody's doing.
         names = [line.partition(",")[0] for line in gpus() or ["unknown"]]
         return " + ".join(f"{names.count(name)} x {name}" for name in sorted(set(names)))
-    return f"{os.cpu_count()} x {_processor(Path('/proc/cpuinfo'))}"
-
-
-def _processor(told: Path) -> str:
-    try:
-        lines = told.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+    told = processor(Path("/proc/cpuinfo"))
+    return f"{os.cpu_count()} x {told.get('model name', platform.machine())}"

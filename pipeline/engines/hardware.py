@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,15 +56,18 @@ def gpus() -> list[str] | None:
     return sorted(line.strip() for line in told.stdout.splitlines() if line.strip()) or None
 
 
-def _cpu(cpuinfo: Path) -> Mapping[str, Any] | None:
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
+def processor(cpuinfo: Path) -> Mapping[str, str]:
+    """What the kernel tells of the first processor; nothing where it tells nothing."""
     told: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        told.setdefault(name.strip(), value.strip())
+    with suppress(OSError):
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            told.setdefault(name.strip(), value.strip())
+    return told
+
+
+def _cpu(cpuinfo: Path) -> Mapping[str, Any] | None:
+    told = processor(cpuinfo)
     if "flags" not in told and "Features" not in told:
         return None
     return {
