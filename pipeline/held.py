@@ -244,8 +244,7 @@ class HeldShard:
         here, with the tokens and the strikes they come with; how many are condemned by these."""
         self.strikes += [strike for strike in progress.strikes if strike not in self.strikes]
         guilty = condemned(self.strikes).intersection(left)
-        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
-        done = sum(map(self.done, verdicts))
+        done = self._give_up(guilty)
         home = set(left) - guilty
         self.so_far.update(
             {row: progress.in_flight[row] for row in home & progress.in_flight.keys()}
@@ -262,12 +261,15 @@ class HeldShard:
     def quarantine(self) -> int:
         """Finish the condemned rows with their error, and clear those they explain; how many."""
         guilty = self._unfinished(condemned(self.strikes)) - self.lent.rows
-        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
-        done = sum(map(self.done, verdicts))
+        done = self._give_up(guilty)
         cleared = self.suspects - guilty
         self.suspects.clear()
         self.put_in_line(cleared)
         return done
+
+    def _give_up(self, guilty: Iterable[int]) -> int:
+        verdicts = (FinishedRow(row, error=verdict(row, self.strikes)) for row in sorted(guilty))
+        return sum(map(self.done, verdicts))
 
     def quarantined(self) -> dict[int, list[Strike]]:
         """The rows given up, and the strikes against them."""
