@@ -58,11 +58,13 @@ SPURIOUS = {
 Json = dict[str, Any]
 
 
-class Lent:
-    """An engine that outlives the workers it is lent to, at the depth it is lent with."""
+class Lent(Kept):
+    """At the depth it is lent with."""
+
+    _engine: VllmEngine
 
     def __init__(self, engine: VllmEngine, depth: int) -> None:
-        self._engine = engine
+        super().__init__(engine)
         engine.speculate(depth)
         engine.forget_prefixes()
 
@@ -75,12 +77,6 @@ class Lent:
 
     def forget_prefixes(self) -> None:
         self._engine.forget_prefixes()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def close(self) -> None:
-        """Kept for the next worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ class Case:
         here = open_job(str(path), run_id=run)
         if mode == "auto":
             spec = SpeculativeSpec.model_validate(self.speculative).with_models(without_folder)
-            settings = spec.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
+            settings = spec.settings()
             # Both profiles say what is true of the tickets alone.
             trial = {"settings": settings, "acceptance": 0.88}
             told = {"why": "so the benchmark says", "trials": [trial], "rows": 0}

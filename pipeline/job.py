@@ -175,6 +175,11 @@ class SamplingSpec(Section):
         return value
 
     @property
+    def may_draw(self) -> bool:
+        """Whether the answers of some rows may be left to chance."""
+        return self.temperature > 0 or "temperature" in self.columns
+
+    @property
     def tells_logprobs(self) -> bool:
         """Whether some rows may have logprobs, so that the output has a column for them."""
         return self.logprobs is not None or "logprobs" in self.columns

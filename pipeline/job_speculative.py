@@ -91,6 +91,10 @@ class SpeculativeSpec(_DraftSettings):
         candidates = tuple(_placed(one, place) for one in self.candidates)
         return _placed(self, place).model_copy(update={"candidates": candidates})
 
+    def settings(self) -> dict[str, Any]:
+        """As JSON, for an engine or a profile: who is to be compared is nothing to them."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
+
     def decisive(self) -> dict[str, Any]:
         """As JSON, for a fingerprint: what came later is left out where it is not used, so that
         jobs keep the one that they had."""

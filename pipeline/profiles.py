@@ -84,7 +84,7 @@ def new_profile(key: Json, chosen: Mapping[str, Any], measured: Json, made_at: s
         "fingerprint": name,
         "made_at": made_at,
         "key": key,
-        "chosen": placeless.model_dump(mode="json", exclude_none=True, exclude={"candidates"}),
+        "chosen": placeless.settings(),
         **measured,
     }
     return Profile(name, document, settings)
@@ -92,12 +92,11 @@ def new_profile(key: Json, chosen: Mapping[str, Any], measured: Json, made_at: s
 
 def keep(store: ObjectStore, profile: Profile, job: JobSpec, again: bool) -> Profile:
     """Store it, or find that somebody was faster; the one that counts. `again` replaces."""
-    key = layout.profile_key(profile.fingerprint)
+    if not again and (known := find(store, profile.document["key"], job)) is not None:
+        return known
     body = json.dumps(profile.document, indent=1, ensure_ascii=False).encode()
-    if again or not readable(store, key, profile.document["key"], job):
-        store.put(key, body)
-        return profile
-    return find(store, profile.document["key"], job) or profile
+    store.put(layout.profile_key(profile.fingerprint), body)
+    return profile
 
 
 def find(store: ObjectStore, key: Json, job: JobSpec) -> Profile | None:
@@ -113,17 +112,6 @@ def find(store: ObjectStore, key: Json, job: JobSpec) -> Profile | None:
     except ObjectDamaged as damage:
         log.warning("%s; `spotmill tune --again` makes it anew", in_a_line(damage))
         return None
-
-
-def readable(store: ObjectStore, where: str, key: Json, job: JobSpec) -> bool:
-    body = store.get(where)
-    if body is None:
-        return False
-    try:
-        _read(body, where, key, fingerprint(key), job)
-    except ObjectDamaged:
-        return False
-    return True
 
 
 def _read(body: bytes, where: str, key: Json, name: str, job: JobSpec) -> Profile:

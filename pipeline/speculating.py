@@ -66,11 +66,10 @@ class Speculation:
         return next(chosen, {})
 
     def _placeless(self) -> Json:
-        spec = self.used.with_models(without_folder)
-        return spec.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
+        return self.used.with_models(without_folder).settings()
 
     def to_json(self) -> dict[str, Any]:
-        used = self.used.model_dump(mode="json", exclude_none=True, exclude={"candidates"})
+        used = self.used.settings()
         if self.asked.method != "auto":
             return used
         return {**used, "asked": "auto", "why": self.why, "profile": self.profile, "switches": []}
@@ -142,8 +141,7 @@ def why_none(job: JobSpec) -> str | None:
     """Why no way of speculating would be sound or known here; None where one may be."""
     if job.model.id.startswith(SCRIPTED):
         return "the scripted engine makes no drafts"
-    sampled = job.sampling.temperature > 0 or "temperature" in job.sampling.columns
-    if sampled and device_at_hand() == "cpu":
+    if job.sampling.may_draw and device_at_hand() == "cpu":
         return "rows are sampled, and the rejection sampler of vLLM's CPU build is not sound"
     return None
 

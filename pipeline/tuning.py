@@ -244,9 +244,7 @@ def _trial(
 
 def _settings(spec: SpeculativeSpec) -> dict[str, object]:
     # Where this machine keeps a draft model is nobody else's business.
-    return spec.with_models(without_folder).model_dump(
-        mode="json", exclude_none=True, exclude={"candidates"}
-    )
+    return spec.with_models(without_folder).settings()
 
 
 def _name(spec: SpeculativeSpec) -> str:

@@ -136,7 +136,7 @@ def _refuse_pickles(engine: Mapping[str, Any]) -> None:
 def _refuse_sampled_speculation(job: JobSpec, device: Device) -> None:
     if device != "cpu" or job.model.speculative.method in ("none", "auto"):
         return
-    if job.sampling.temperature > 0 or "temperature" in job.sampling.columns:
+    if job.sampling.may_draw:
         # vLLM pull request 42638: a Triton kernel silently does nothing on the CPU, and the
         # rejection sampler goes on with memory nobody wrote.
         raise EngineRefused(

@@ -48,9 +48,7 @@ def arguments(model: ModelSpec) -> dict[str, Any]:
     if model.quantization not in ("auto", "none"):
         chosen["quantization"] = model.quantization
     if model.speculative.method != "none":
-        # As JSON, since vLLM wants lists; who is to be compared by `spotmill tune` is not for it.
-        chosen["speculative_config"] = model.speculative.model_dump(
-            mode="json", exclude_none=True, exclude={"candidates"}
-        )
+        # As JSON, since vLLM wants lists.
+        chosen["speculative_config"] = model.speculative.settings()
         chosen["worker_extension_cls"] = DRAFT_SWITCH
     return chosen | model.engine
