@@ -91,11 +91,16 @@ def new_profile(key: Json, chosen: Mapping[str, Any], measured: Json, made_at: s
 
 
 def keep(store: ObjectStore, profile: Profile, job: JobSpec, again: bool) -> Profile:
-    """Store it, or find that somebody was faster; the one that counts. `again` replaces."""
-    if not again and (known := find(store, profile.document["key"], job)) is not None:
-        return known
+    """Store it, or find that somebody was faster; the one that counts. `again` replaces, and so
+    does whoever finds one that is of no use."""
+    where = layout.profile_key(profile.fingerprint)
     body = json.dumps(profile.document, indent=1, ensure_ascii=False).encode()
-    store.put(layout.profile_key(profile.fingerprint), body)
+    if not again:
+        if store.create(where, body):
+            return profile
+        if (known := find(store, profile.document["key"], job)) is not None:
+            return known
+    store.put(where, body)
     return profile
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.core import layout
 from pipeline.core.speculation import NONE
+from pipeline.core.ports import Body
 from pipeline.job import JobSpec
 from pipeline.job_file import parse_job
 from pipeline.profiles import Profile, find, keep, new_profile, profile_key
@@ -99,6 +100,19 @@ def test_the_first_of_two_counts_unless_it_is_asked_again(folder: Path) -> None:
     found = find(store, key(ours), ours)
     assert found is not None
     assert found.chosen.method == "none"
+
+
+def test_of_two_who_tune_at_once_one_counts(folder: Path) -> None:
+    ours = job(folder)
+    none = new_profile(key(ours), NONE, {**MEASURED, "why": "nothing gains"}, "later")
+
+    class Faster(MemoryStore):
+        def create(self, key: str, body: Body) -> bool:
+            if not self.list(key):
+                super().create(key, json.dumps(made(ours).document).encode())
+            return super().create(key, body)
+
+    assert keep(Faster(), none, ours, again=False).document == made(ours).document
 
 
 @pytest.mark.parametrize(
