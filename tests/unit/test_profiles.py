@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.core import layout
-from pipeline.core.speculation import NONE
 from pipeline.core.ports import Body
+from pipeline.core.speculation import NONE
 from pipeline.job import JobSpec
 from pipeline.job_file import parse_job
 from pipeline.profiles import Profile, find, keep, new_profile, profile_key
