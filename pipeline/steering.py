@@ -148,7 +148,8 @@ class Steering:
             self._since = self._read(feed)
             self._due = self._now + _GLANCE_SECONDS
             return
-        self._watch = begun(deepest, watching.cold, self._now, watching.rules, watching.acceptance)
+        first = self._read(feed)
+        self._watch = begun(deepest, watching.cold, first, watching.rules, watching.acceptance)
         if home is not None and home in self._watch.arms and home != deepest:
             # What was learned of the rows holds for the engine that takes them over.
             self._watch = replace(self._watch, home=home)

@@ -110,18 +110,20 @@ class Switch:
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What is known by now. `depth` is the one the engine is to have, and `due` is when the next
-    reading is wanted; it rests `until` then, if acceptance does not fall before. `cold` drafters
-    lose their place in rows that ran without them."""
+    reading is wanted; it rests `until` then, if acceptance does not fall before. It is `at_home`
+    from when on its home is what it is. `cold` drafters lose their place in rows that ran without
+    them."""
 
     home: int
     arms: tuple[int, ...]
     cold: bool
+    since: Reading
     rules: Rules = Rules()
+    at_home: float = 0.0
     due: float = 0.0
     until: float = 0.0
     phase: Phase = "rest"
     asked: int = 0
-    since: Reading | None = None
     home_rate: float = 0.0
     acceptance: float | None = None
     home_running: int = 0
@@ -143,7 +145,7 @@ class Watch:
 def begun(
     depth: int,
     cold: bool,
-    now: float,
+    now: Reading,
     rules: Rules = Rules(),
     acceptance: float | None = None,
 ) -> Watch:
@@ -157,23 +159,22 @@ def begun(
     wait = rules.first_after_periods * rules.period_seconds
     if acceptance is not None:
         wait = (1 + rules.lead_share) * rules.period_seconds / rules.explore_share
-    due = now + rules.period_seconds
-    return Watch(depth, arms, cold, rules, due=due, until=now + wait, acceptance=acceptance)
+    watch = Watch(depth, arms, cold, now, rules, at_home=now.at, acceptance=acceptance)
+    return _rest(watch, now, wait)
 
 
 def advance(watch: Watch, now: Reading) -> Watch:
     """The watch after a reading at or after `due`. Counters that went back, as after another
     engine took over, or a window that emptied, only make it rest."""
     since, rules = watch.since, watch.rules
-    bring = None if watch.depth == 0 or since is None else _tokens_a_step(since, now, rules)
+    bring = _tokens_a_step(since, now, rules) if watch.depth else None
     if watch.phase in ("rest", "home") and bring is not None and bring < 1 + rules.least_gain:
         # A step with drafts takes longer than one without, so this is all that they can gain.
         return _switched(watch, now, Switch(now.at, watch.home, 0, tokens_a_step=bring))
     if watch.phase == "rest":
         if now.at >= watch.until or _acceptance_fell(watch, now):
             return replace(watch, phase="home", since=now, due=now.at + rules.period_seconds)
-        return replace(watch, since=now, due=min(watch.until, now.at + _glance_seconds(rules)))
-    assert since is not None  # noqa: S101 - only a watch at rest has nothing to compare with
+        return _rest(watch, now, watch.until - now.at)
     if not _comparable(since, now, rules):
         return _rest(watch, now, rules.period_seconds)
     if watch.phase == "home":
@@ -189,18 +190,20 @@ def _comparable(since: Reading, now: Reading, rules: Rules) -> bool:
 
 
 def _rest(watch: Watch, now: Reading, seconds: float) -> Watch:
+    rules = watch.rules
     until = now.at + seconds
-    due = min(until, now.at + _glance_seconds(watch.rules))
+    # Soon where a depth is new, as drafts that nobody takes cost most when they are looked at late.
+    glance = min(
+        max(rules.period_seconds, now.at - watch.at_home),
+        rules.glance_periods * rules.period_seconds,
+    )
+    due = min(until, now.at + glance)
     return replace(watch, phase="rest", since=now, due=due, until=until)
-
-
-def _glance_seconds(rules: Rules) -> float:
-    return rules.glance_periods * rules.period_seconds
 
 
 def _acceptance_fell(watch: Watch, now: Reading) -> bool:
     before = watch.acceptance
-    share = None if watch.since is None else _acceptance(watch.since, now)
+    share = _acceptance(watch.since, now)
     if before is None or share is None or watch.home == 0:
         return False
     return share < (1 - watch.rules.acceptance_fall) * before
@@ -262,7 +265,8 @@ def _compared(watch: Watch, since: Reading, now: Reading) -> Watch:
 
 def _switched(watch: Watch, now: Reading, switch: Switch) -> Watch:
     switches = (*watch.switches, switch)
-    watch = replace(watch, home=switch.after, asked=0, pairs=(), switches=switches)
+    home = switch.after
+    watch = replace(watch, home=home, at_home=now.at, asked=0, pairs=(), switches=switches)
     return _rest_after_asking(watch, now, watch.rules.explore_share)
 
 
