@@ -17,6 +17,7 @@ from pipeline.core.checkpoint import Attempt
 from pipeline.core.money import (
     DOLLAR_GRAIN,
     Buckets,
+    NodePrice,
     decimal_text,
     dollars,
     sum_of,
@@ -150,11 +151,17 @@ def per_token(total: Decimal | None, output_tokens: int) -> Json:
     return {"per_1k_output_tokens": per(1_000), "per_1m_tokens": per(1_000_000)}
 
 
+def charges(document: Mapping[str, Any]) -> list[tuple[NodePrice, Buckets]]:
+    """The seconds of an attempt, or of another row that has a price, by the price they had: those
+    in `prices`, or all of them at the only one."""
+    spans = document.get("prices") or [document]
+    return [(NodePrice.from_json(one), Buckets.from_seconds(one["seconds"])) for one in spans]
+
+
 def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
-    """What a manifest charges for one of its attempts; None when its price is unknown."""
-    price = manifest_attempt["price_per_hour"]
-    buckets = Buckets.from_seconds(manifest_attempt["seconds"])
-    rate = None if price is None else Decimal(price)
+    """What a manifest charges for one of its attempts; None when a price is unknown."""
     return sum_of(
-        dollars(micros, rate) for micros in (buckets.useful, buckets.wasted, buckets.overhead)
+        dollars(micros, price.usd_per_hour)
+        for price, buckets in charges(manifest_attempt)
+        for micros in (buckets.useful, buckets.wasted, buckets.overhead)
     )

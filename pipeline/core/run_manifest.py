@@ -111,8 +111,7 @@ def run_manifest(
                 "worker_id": bill.worker_id,
                 "node": asdict(bill.node),
                 "seconds": bill.buckets.seconds(),
-                "price_per_hour": decimal_text(bill.price.usd_per_hour),
-                "price_source": bill.price.source,
+                **bill.price.to_json(),
                 "cost": decimal_text(bill.usd),
                 "state": bill.state,
                 "decoded": bill.decoded,
@@ -216,6 +215,7 @@ def _unallocated(bill: SessionBill, charge: Charge) -> Json:
         "worker_id": bill.worker_id,
         "tokens": bill.unshared + _unknown_to_shards(bill, charge),
         "seconds": (rest + lost).seconds(),
+        **bill.price.to_json(),
         "cost": decimal_text(cost),
     }
 
