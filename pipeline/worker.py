@@ -13,7 +13,7 @@ from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice
-from pipeline.core.session import EngineStart, State
+from pipeline.core.session import EngineStart, Session, State
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
@@ -51,7 +51,8 @@ class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
     `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
-    the latest one came about, if that is known. `watching` is how speculation is watched, if it is.
+    the latest one came about, if that is known. `watching` is how speculation is watched, if it is;
+    `told` is shown each beat's session.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Worker:
         boot_seconds: float = 0.0,
         engine_start: Callable[[], EngineStart | None] = lambda: None,
         watching: Watching | None = None,
+        told: Callable[[Session], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -76,7 +78,7 @@ class Worker:
         self._errands = errands
         self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
         self._patience = Patience(clock, settings.store_patience_seconds)
-        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
+        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience, told)
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)
