@@ -16,7 +16,7 @@ MUTANTS = (
         "waste-not-priced",
         "what a dead worker decoded after its last checkpoint is on no shard's bill",
         "pipeline/ledger.py",
-        "        return lost_since(attempt, account.decoded, account.useful_micros)\n",
+        "        return lost_since(attempt, account.decoded, useful)\n",
         "        return attempt\n",
     ),
     Mutant(
@@ -37,7 +37,7 @@ MUTANTS = (
         "dropped-seconds-still-useful",
         "seconds of a shard that somebody else published count as useful",
         "pipeline/feed.py",
-        "        self._sheet.write_off(shard.buckets.useful)\n",
+        "        self._sheet.write_off(shard)\n",
         "",
     ),
     Mutant(
