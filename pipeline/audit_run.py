@@ -10,14 +10,7 @@ from pipeline.core import layout
 from pipeline.core.differences import differences
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
-from pipeline.core.run_manifest import (
-    ENDED,
-    Charge,
-    SessionBill,
-    charges_of,
-    proved,
-    run_manifest,
-)
+from pipeline.core.run_manifest import Charge, SessionBill, charges_of, proved, run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.core.spans import Span, charges
@@ -142,7 +135,6 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
         unshared=left["tokens"],
         attempts={},
         start=row.get("start"),
-        uncertain_micros=0 if row["state"] in ENDED else bill.uncertain_micros,
     )
 
 

@@ -272,7 +272,7 @@ class Ledger:
             take=name.take,
         )
         account = session.account(name) if session else None
-        if account is None:
+        if session is None or account is None:
             return attempt
         useful = account.useful_by_price(session.price)
         return lost_since(attempt, account.decoded, useful)

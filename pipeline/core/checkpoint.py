@@ -167,7 +167,7 @@ def lost_since(attempt: Attempt, decoded: int, useful_micros: Mapping[NodePrice,
 
     `decoded` tokens and, by price, `useful_micros` are the beat's totals for this shard and epoch.
     """
-    spans = {price: spent for price, spent in together(attempt.spans).items() if spent.total}
+    spans = together(attempt.spans) if attempt.buckets.total else {}
     for price, useful in useful_micros.items():
         known = spans.get(price, Buckets())
         if (beyond := useful - known.useful - known.wasted) > 0:

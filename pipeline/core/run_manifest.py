@@ -41,7 +41,7 @@ class SessionBill:
 
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
     where it did not publish the shard itself. `start` says how its engine came about. One that did
-    not end may have lived `uncertain_micros` longer, which nobody knows and no sum holds.
+    not end may have lived longer, by `lease_micros` as far as anybody knows.
     """
 
     worker_id: str
@@ -53,7 +53,7 @@ class SessionBill:
     unshared: int = 0
     attempts: Mapping[AttemptName, int] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
-    uncertain_micros: int = 0
+    lease_micros: int = 0
 
     @property
     def buckets(self) -> Buckets:
@@ -67,6 +67,11 @@ class SessionBill:
     @property
     def usd(self) -> Decimal | None:
         return cost_of(self.spans)
+
+    @property
+    def uncertain_micros(self) -> int:
+        """What may have come after the last beat of one that did not end; no sum holds it."""
+        return 0 if self.state in ENDED else self.lease_micros
 
     @property
     def uncertain_usd(self) -> Decimal | None:

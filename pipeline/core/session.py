@@ -137,7 +137,7 @@ class Session:
             }
             | {name: account.decoded for name, account in self.portions.items()},
             None if self.start is None else asdict(self.start),
-            0 if self.over else round(self.lease_seconds * MICROS_PER_SECOND),
+            round(self.lease_seconds * MICROS_PER_SECOND),
         )
 
     def to_json(self) -> dict[str, Any]:

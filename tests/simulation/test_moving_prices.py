@@ -74,7 +74,7 @@ def shard_manifests(world: World) -> list[dict[str, Any]]:
     return world.ledger.shard_manifests(list(ROWS))
 
 
-@pytest.mark.parametrize("call", range(20, 120, 7))
+@pytest.mark.parametrize("call", range(20, 110, 7))
 def test_books_balance_at_every_price_wherever_a_worker_dies(call: int) -> None:
     world = moving_world()
     assert isinstance(world.work(killed_at(call, applied=False)), Killed)

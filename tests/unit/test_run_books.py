@@ -100,7 +100,7 @@ def test_what_may_have_come_after_the_last_beat_is_a_line_of_its_own() -> None:
     books = small_books(Buckets(useful=9_000_000), Buckets(useful=9_000_000), "work")
     certain = books.close()
     assert "uncertain" not in certain["workers"][0]
-    bills = tuple(replace(bill, uncertain_micros=36_000_000) for bill in books.bills)
+    bills = tuple(replace(bill, lease_micros=36_000_000) for bill in books.bills)
     run = replace(books, bills=bills).close()
     assert run["workers"][0]["uncertain"] == {"seconds": 36.0, "cost": "0.010000000000"}
     assert run["cost"].pop("uncertain") == "0.010000000000"

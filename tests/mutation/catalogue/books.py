@@ -41,6 +41,20 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "price-moves-for-the-worker-alone",
+        "shards in hand are charged at the new price for what they had before it",
+        "pipeline/timesheet.py",
+        "        for shard in held:\n",
+        "        for shard in ():\n",
+    ),
+    Mutant(
+        "price-moves-unsettled",
+        "seconds that wait to be shared out get the price that comes after them",
+        "pipeline/feed.py",
+        "        self.settle()\n        if not self._sheet.all_shared:\n            return False\n",
+        "",
+    ),
+    Mutant(
         "seconds-twice",
         "waiting is billed again in the bucket that comes next",
         "pipeline/timesheet.py",
