@@ -24,7 +24,7 @@ class MetricsSpec(Section):
     cloudwatch_namespace: str | None = Field(
         None, pattern=r"^[A-Za-z0-9._/#:-]{1,255}$", description="of CostPer1kOutputTokens"
     )
-    seconds: float = Field(15.0, ge=1.0, description="between two updates")
+    seconds: float = Field(15.0, ge=5.0, description="between two updates")
 
     @field_validator("textfile")
     @classmethod

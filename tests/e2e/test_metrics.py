@@ -64,7 +64,7 @@ def test_a_run_tells_what_its_books_say(
                 "textfile": str(tmp_path / "prom"),
                 "pushgateway": gateway.url,
                 "otlp": gateway.url,
-                "seconds": 1,
+                "seconds": 5,
             },
         )
         here = open_job(str(job), "night")

@@ -43,7 +43,7 @@ def test_each_listener_can_be_named() -> None:
         ("otlp: http://me:hush@collector", "a user name or password has no place here"),
         ("cloudwatch_namespace: AWS/EC2", "are Amazon's own"),
         ("cloudwatch_namespace: a b", "should match pattern"),
-        ("seconds: 0.1", "greater than or equal to 1"),
+        ("seconds: 0.1", "greater than or equal to 5"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_line(line: str, said: str) -> None:

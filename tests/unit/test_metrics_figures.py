@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.metrics.meanings import MEANINGS
 from pipeline.metrics.of_run import PublishedShards, run_figures
 from pipeline.metrics.of_session import session_figures
 from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of
-from tests.unit.strategies import any_prices, bounded, buckets, counts
+from tests.unit.strategies import any_prices, bounded, buckets, counts, known_prices
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 DEAR = NodePrice(Decimal("3.6"), "a book")
@@ -49,7 +49,8 @@ def session(
 
 
 def session_of(bill: SessionBill) -> Session:
-    return session(bill.worker_id, bill.buckets, bill.price, bill.state)
+    whole = session(bill.worker_id, bill.buckets, bill.price, bill.state)
+    return replace(whole, earlier=bill.spans[:-1])
 
 
 def values(figures: Iterable[Figure], name: str) -> list[object]:
@@ -71,31 +72,47 @@ def assert_grown(before: Iterable[Figure], after: Iterable[Figure]) -> None:
         assert later[key] >= value, key
 
 
-gains = st.tuples(buckets(st.integers(0, 10**9)), counts, counts, st.integers(0, 10**9))
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens from one beat to the next; of useful time, some turns out to have been wasted,
+    and an hour may cost something else from now on."""
 
+    spent: Buckets
+    decoded: int
+    rows: int
+    written_off: int
+    price: NodePrice | None
 
-def lives(of: Session, steps: Sequence[tuple[Buckets, int, int, int]]) -> Iterable[Session]:
-    """What a session beats; of its useful time, some turns out to have been wasted."""
-    for spent, decoded, rows, written_off in steps:
-        useful = min(written_off, of.buckets.useful)
+    def after(self, of: Session) -> Session:
+        useful = min(self.written_off, of.spans[-1].buckets.useful)
+        buckets = of.buckets + self.spent + Buckets(useful=-useful, wasted=useful)
         of = replace(
             of,
             beat=of.beat + 1,
-            buckets=of.buckets + spent + Buckets(useful=-useful, wasted=useful),
-            decoded=of.decoded + decoded,
-            rows=of.rows + rows,
+            buckets=buckets,
+            decoded=of.decoded + self.decoded,
+            rows=of.rows + self.rows,
         )
-        yield of
+        return of if self.price is None else replace(of, price=self.price, earlier=of.spans)
+
+
+steps = st.builds(
+    Step,
+    buckets(st.integers(0, 10**9)),
+    counts,
+    counts,
+    st.integers(0, 10**9),
+    st.none() | known_prices(),
+)
 
 
 @bounded
-@given(st.lists(gains, min_size=2, max_size=6), any_prices())
-def test_a_sessions_counters_only_grow(
-    steps: list[tuple[Buckets, int, int, int]], price: NodePrice
-) -> None:
-    told = [session_figures(one) for one in lives(session(price=price), steps)]
-    for before, after in itertools.pairwise(told):
-        assert_grown(before, after)
+@given(st.lists(steps, min_size=1, max_size=6), any_prices())
+def test_a_sessions_counters_only_grow(life: list[Step], price: NodePrice) -> None:
+    beaten = session(price=price)
+    for step in life:
+        before, beaten = beaten, step.after(beaten)
+        assert_grown(session_figures(before), session_figures(beaten))
 
 
 @bounded
@@ -108,8 +125,7 @@ def test_a_runs_counters_only_grow(books: Books, data: st.DataObject) -> None:
     for manifest in data.draw(st.permutations(books.manifests)):
         published.take(manifest, [w for w, s in sessions.items() if s.state == "failed"])
         changed = data.draw(st.sampled_from(sorted(sessions)))
-        step = data.draw(gains)
-        sessions[changed] = next(iter(lives(sessions[changed], [step])))
+        sessions[changed] = data.draw(steps).after(sessions[changed])
         told.append(run_figures(planned, published, sessions))
         # Whoever looks at a shard again learns nothing.
         published.take(manifest)
