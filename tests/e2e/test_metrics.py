@@ -11,9 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline import wiring
 from pipeline.at_hand import open_job
+from pipeline.core.money import Buckets, NodePrice
 from pipeline.spot.signals import NoNotice
 from tests.doubles.server import Answer, Asked, MetadataDouble
 from tests.e2e.house import job_file, questions, write
+from tests.unit.test_metrics_figures import session
 
 BOOK = """\
 as_of: "2026-11-20"
@@ -108,3 +110,37 @@ def test_a_run_tells_what_its_books_say(
     assert len(said) <= 2, "once while supervising, once at the end"
     assert [r for r in caplog.records if r.name.startswith("opentelemetry")] == []
     assert logging.getLogger("opentelemetry").level == logging.NOTSET
+
+
+def test_nobody_hears_of_a_price_that_nobody_knows_nor_for_ever_of_a_worker_that_vanished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SPOTMILL_INSTANCE_TYPE", "SPOTMILL_INSTANCE_LIFECYCLE"):
+        monkeypatch.delenv(name, raising=False)
+    write(questions(10), str(tmp_path / "prompts" / "a.parquet"))
+    job = job_file(
+        tmp_path / "job.yaml",
+        name="questions",
+        input={"uri": "prompts/", "prompt": "question"},
+        output={"uri": "answers/"},
+        model={"id": "scripted://?window=8&tokens=5"},
+        metrics={"textfile": str(tmp_path / "prom")},
+    )
+    here = open_job(str(job), "night")
+    plan = wiring.plan(here)
+    vanished = tmp_path / "prom" / "spotmill-night@w-gone.prom"
+    # What it beat last is all that is left of it, in the store and in its file.
+    here.ledger.beat(session("w-gone", Buckets(boot=10**6), NodePrice(None, "unknown")))
+    vanished.parent.mkdir()
+    vanished.write_text("spotmill_worker_rows_total 3\n")
+
+    wiring.run_worker(here, NoNotice(), "w-1")
+    assert vanished.exists()
+    wiring.close_books(here, plan)
+
+    assert [path.name for path in (tmp_path / "prom").iterdir()] == ["spotmill-night.prom"]
+    told = read((tmp_path / "prom" / "spotmill-night.prom").read_text())
+    assert told["spotmill_rows_published_total"] == 10
+    assert told["spotmill_workers work"] == 1
+    assert told["spotmill_complete"] == 1
+    assert [name for name in told if "cost" in name] == []
