@@ -56,7 +56,8 @@ class PriceList(BaseModel):
         if listed is None or not self.holds_in(node.zone):
             return None
         usd = listed.of(lifecycle)
-        return None if usd is None else Rate(usd, f"{self.source}, as of {self.as_of}")
+        where = f" ({', '.join(self.regions)})" if self.regions else ""
+        return None if usd is None else Rate(usd, f"{self.source}{where}, as of {self.as_of}")
 
 
 class PriceBook(BaseModel):

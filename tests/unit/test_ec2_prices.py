@@ -154,6 +154,13 @@ def test_where_objects_are_stored_is_not_where_machines_are_sold(
     assert rate.usd_per_hour == Decimal("0.29")
 
 
+def test_by_itself_it_asks_amazon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    client = Ec2SpotPrices("eu-west-1")._connect()
+    assert client.meta.endpoint_url == "https://ec2.eu-west-1.amazonaws.com"
+    client.close()
+
+
 @pytest.mark.parametrize(
     ("zone", "region"),
     [

@@ -105,8 +105,8 @@ lists:
 @pytest.mark.parametrize(
     ("zone", "spot", "source"),
     [
-        ("us-east-1a", "0.3", "the newer list, as of 2026-11-09"),
-        ("unknown", "0.3", "the newer list, as of 2026-11-09"),
+        ("us-east-1a", "0.3", "the newer list (us-east-1), as of 2026-11-09"),
+        ("unknown", "0.3", "the newer list (us-east-1), as of 2026-11-09"),
         ("eu-west-1a", "0.5", "the older list, as of 2026-10-01"),
     ],
 )

@@ -92,7 +92,9 @@ def test_a_job_without_a_book_has_the_shipped_one(job: Any) -> None:
     here = job()
     assert own_book(here) is None
     listed = Node("i-1", "p5.48xlarge", "us-east-1a", "on-demand")
-    assert quotes_of(here, listed).price().source.startswith("AWS's public on-demand list, as of")
+    assert quotes_of(here, listed).price().source == (
+        "AWS's public on-demand list (us-east-1), as of 2026-11-09"
+    )
     laptop = Node("here", "laptop", "unknown", "on-demand")
     assert quotes_of(here, laptop).price() == UNKNOWN_PRICE
 

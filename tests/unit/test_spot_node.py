@@ -91,10 +91,10 @@ def test_a_service_in_trouble_leaves_the_node_unknown_and_is_not_waited_for(
     with make() as double, caplog.at_level(logging.WARNING, "spotmill.spot"):
         double.trouble = trouble
         given = settings(cloud, double) | {"SPOTMILL_INSTANCE_TYPE": "laptop"}
-        found = node_at_hand(given, patience_seconds=0.8)
+        found = node_at_hand(given, patience_seconds=0.4)
         waited = time.monotonic() - began
     assert found == Node(socket.gethostname(), "laptop", "unknown", "unknown")
-    assert waited < 2.0
+    assert waited < 1.5
     [record] = caplog.records
     assert f"of {cloud} does not say which node this is" in record.getMessage()
 
