@@ -211,6 +211,7 @@ def run_worker(
     plan = planned(here)
     clock = SystemClock()
     node = node_at_hand()
+    quotes = quotes_of(here, node)
     settings = WorkerSettings(
         worker_id=checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
@@ -220,7 +221,7 @@ def run_worker(
         chunk_seconds=job.chunks.seconds,
         lease_seconds=job.fleet.lease_seconds,
         node=node,
-        price=quotes_of(here, node).price(),
+        price=quotes.price(),
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
@@ -241,6 +242,7 @@ def run_worker(
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
+            quotes=quotes,
         ).run()
     return {
         "run_id": here.run_id,
