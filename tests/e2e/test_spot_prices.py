@@ -12,8 +12,8 @@ import pytest
 from pipeline import wiring
 from pipeline.at_hand import open_job
 from pipeline.core.manifest import attempt_cost
-from pipeline.core. import charges
 from pipeline.core.money import decimal_of
+from pipeline.core.spans import charges
 from pipeline.proving import verify
 from pipeline.spot.signals import NoNotice
 from pipeline.worker_settings import WorkerSettings
