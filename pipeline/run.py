@@ -1,4 +1,4 @@
-"""A run from outside its workers: made or joined, looked at, priced, and closed."""
+"""A run from outside its workers: made or joined, looked at, and closed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pipeline.core.errors import (
     InputChanged,
     RunConflict,
 )
-from pipeline.core.manifest import CURRENCY, Provenance
-from pipeline.core.money import decimal_of, decimal_text, sum_of
+from pipeline.core.manifest import Provenance
 from pipeline.core.ports import Clock
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.shards import Shard
@@ -83,32 +82,6 @@ def progress_of(ledger: Ledger, shards: Sequence[Shard]) -> Json:
                 "shards": sorted(session.shards),
                 "rows": session.rows,
                 "error": session.error,
-            }
-            for session in ledger.sessions().values()
-        ],
-    }
-
-
-def cost_so_far(ledger: Ledger) -> Json:
-    """What published shards are charged with and what workers have cost until their last beats."""
-    manifests = ledger.shard_manifests(ledger.published())
-    return {
-        "run_id": ledger.run_id,
-        "complete": ledger.run_manifest() is not None,
-        "currency": CURRENCY,
-        "total": decimal_text(sum_of(s.bill.usd for s in ledger.sessions().values())),
-        "allocated": decimal_text(sum_of(decimal_of(m["cost"]["total"]) for m in manifests)),
-        "shards": [
-            {"shard_id": m["shard_id"], "output_tokens": m["tokens"]["output"], **m["cost"]}
-            for m in manifests
-        ],
-        "workers": [
-            {
-                "worker_id": session.worker_id,
-                "state": session.state,
-                "cost": decimal_text(session.bill.usd),
-                "price_source": session.price.source,
-                "seconds": session.buckets.seconds(),
             }
             for session in ledger.sessions().values()
         ],
