@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,16 +17,15 @@ from pipeline.core.cost_report import By, cost_report
 from pipeline.core.errors import SpotmillError
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import decimal_of
-from pipeline.core.run_manifest import SessionBill, run_manifest
 from pipeline.documents import MISSHAPEN
 from pipeline.hosted_prices import Amount, hosted_costs
-from pipeline.ledger import Ledger, runs_of
+from pipeline.ledger import runs_of
+from pipeline.run import books_of
 
 log = logging.getLogger("spotmill")
 
 Json = dict[str, Any]
 EARLIER_RUNS = 5
-_THREADS = 16
 
 
 def cost(
@@ -43,7 +41,7 @@ def cost(
     Raises `RunMissing`, `JobInvalid` for a model that nobody has a price of, and `BooksUnbalanced`.
     """
     started_at = wiring.require_job(here)["created_at"]
-    books = books_of(here)
+    books = _books(here)
     report = cost_report(books, by, tag)
     before = _earlier(here, started_at, earlier)
     amount = Amount(
@@ -59,41 +57,13 @@ def cost(
     }
 
 
-def books_of(here: JobAtHand) -> RunBooks:
-    """Of a complete run, as they were closed; else as they would be closed over what is published
-    and beaten by now."""
-    ledger = here.ledger
-    closed = ledger.run_manifest()
-    # Before the sessions, whose beats have to be later than what shards charge them with.
-    manifests = _manifests(ledger)
-    sessions = sorted(ledger.sessions().items())
-    return RunBooks(
-        run=_so_far(here, manifests, [s.bill for _, s in sessions]) if closed is None else closed,
-        manifests=manifests,
-        lived={worker_id: (session.started_at, session.beat_at) for worker_id, session in sessions},
-        complete=closed is not None,
-    )
-
-
-def _manifests(ledger: Ledger) -> list[Json]:
-    """Of published shards, many at once: there may be thousands of small objects to wait for."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(
-            lambda shard: ledger.shard_manifests([shard]), sorted(ledger.published())
-        )
-        return [manifest for one in found for manifest in one]
-
-
-def _so_far(here: JobAtHand, manifests: Sequence[Json], bills: Sequence[SessionBill]) -> Json:
+def _books(here: JobAtHand) -> RunBooks:
     document = wiring.require_job(here)
     tags = wiring.job_of_run(here, document).all_tags()
     provenance = Provenance(here.run_id, document["fingerprint"], {}, tags)
-    published = {manifest["shard_id"] for manifest in manifests}
-    # A run that nobody planned yet has published nothing.
-    shards = wiring.planned(here).shards if published else ()
-    planned = [shard for shard in shards if shard.id in published]
-    now = SystemClock().timestamp()
-    return run_manifest(provenance, planned, manifests, bills, document["created_at"], now)
+    started_at = document["created_at"]
+    clock = SystemClock()
+    return books_of(here.ledger, provenance, lambda: wiring.planned(here).shards, started_at, clock)
 
 
 def _earlier(here: JobAtHand, started_at: str, wanted: int) -> list[Json]:
@@ -109,7 +79,7 @@ def _earlier(here: JobAtHand, started_at: str, wanted: int) -> list[Json]:
         there = replace(here, run_id=run["run_id"])
         try:
             if there.ledger.run_manifest() is not None:
-                found.append(in_brief(cost_report(books_of(there)), run["created_at"]))
+                found.append(in_brief(cost_report(_books(there)), run["created_at"]))
         except (*MISSHAPEN, SpotmillError) as problem:
             # Written by another version, or torn: no reason to keep this run's cost to oneself.
             log.warning("run %s cannot be compared with: %s", run["run_id"], problem)
