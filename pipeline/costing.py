@@ -14,7 +14,7 @@ from pipeline.clock import SystemClock
 from pipeline.core.cost_history import compared, in_brief
 from pipeline.core.cost_lines import RunBooks
 from pipeline.core.cost_report import By, cost_report
-from pipeline.core.errors import SpotmillError
+from pipeline.core.errors import BooksUnbalanced, ObjectDamaged
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import decimal_of
 from pipeline.documents import MISSHAPEN
@@ -59,8 +59,7 @@ def cost(
 
 def _books(here: JobAtHand) -> RunBooks:
     document = wiring.require_job(here)
-    tags = wiring.job_of_run(here, document).all_tags()
-    provenance = Provenance(here.run_id, document["fingerprint"], {}, tags)
+    provenance = Provenance(here.run_id, document["fingerprint"], {}, here.job.all_tags())
     started_at = document["created_at"]
     clock = SystemClock()
     return books_of(here.ledger, provenance, lambda: wiring.planned(here).shards, started_at, clock)
@@ -80,7 +79,7 @@ def _earlier(here: JobAtHand, started_at: str, wanted: int) -> list[Json]:
         try:
             if there.ledger.run_manifest() is not None:
                 found.append(in_brief(cost_report(_books(there)), run["created_at"]))
-        except (*MISSHAPEN, SpotmillError) as problem:
+        except (*MISSHAPEN, ObjectDamaged, BooksUnbalanced) as problem:
             # Written by another version, or torn: no reason to keep this run's cost to oneself.
             log.warning("run %s cannot be compared with: %s", run["run_id"], problem)
     return found
