@@ -57,8 +57,9 @@ class Beats:
             started_at=clock.timestamp(),
             beat_at=clock.timestamp(),
             node=settings.node,
-            price=settings.price,
+            price=sheet.price,
             buckets=sheet.buckets,
+            lease_seconds=settings.lease_seconds,
         )
 
     def begin(self) -> None:
@@ -163,7 +164,9 @@ class Beats:
             beat=next(self._numbers),
             state=state,
             beat_at=self._clock.timestamp(),
+            price=self._sheet.price,
             buckets=self._sheet.buckets,
+            earlier=self._sheet.earlier,
             shards={n.shard_id: account for n, account in accounts.items() if not n.portion},
             dropped=dict(feed.dropped) if feed else {},
             portions={**(feed.portions if feed else {}), **portions},
