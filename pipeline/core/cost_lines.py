@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipeline.core.manifest import attempt_cost, charges
+from pipeline.core.manifest import attempt_cost
 from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, share_out, sum_of
 from pipeline.core.rows import TokenCounts
+from pipeline.core.spans import Span, charges, together
 
 OVERHEAD = ("boot", "load", "idle", "drain")
 
@@ -87,9 +88,6 @@ def lines_of(books: RunBooks) -> list[Line]:
     return lines
 
 
-Spans = Sequence[tuple[NodePrice, Buckets]]
-
-
 def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
     attempts = manifest["attempts"]
     for attempt, tokens in zip(attempts, _tokens(manifest["tokens"], attempts), strict=True):
@@ -144,7 +142,7 @@ def _tokens(
         )
 
 
-def _by_bucket(spans: Spans, cost: Decimal | None) -> dict[str, Decimal] | None:
+def _by_bucket(spans: Sequence[Span], cost: Decimal | None) -> dict[str, Decimal] | None:
     """`cost` by bucket: price times seconds. What rounding leaves goes to the longest overhead."""
     if cost is None:
         return None
@@ -157,7 +155,7 @@ def _by_bucket(spans: Spans, cost: Decimal | None) -> dict[str, Decimal] | None:
     return found
 
 
-def _on_demand(spans: Spans) -> Decimal | None:
+def _on_demand(spans: Sequence[Span]) -> Decimal | None:
     return sum_of(dollars(buckets.total, price.on_demand_usd_per_hour) for price, buckets in spans)
 
 
@@ -168,18 +166,17 @@ def _priced(row: Mapping[str, Any], worker: Mapping[str, Any]) -> Mapping[str, A
 
 
 def _not_wasted_yet(
-    unallocated: Spans, lived: Spans, charged: Mapping[NodePrice, Buckets]
-) -> list[tuple[NodePrice, Buckets]]:
+    unallocated: Sequence[Span], lived: Sequence[Span], charged: Mapping[NodePrice, Buckets]
+) -> list[Span]:
     """What a session did for shards that are not published is waste once the run is over, and
     until then useful as far as the session says so."""
-    useful: defaultdict[NodePrice, int] = defaultdict(int)
-    for price, buckets in lived:
-        useful[price] += buckets.useful
+    alive = together(lived)
     found = []
-    for price, buckets in unallocated:
-        uncharged = useful[price] - charged.get(price, Buckets()).useful
+    for price, buckets in together(unallocated).items():
+        useful = alive.get(price, Buckets()).useful
+        uncharged = useful - charged.get(price, Buckets()).useful
         still = min(buckets.wasted, max(0, uncharged))
-        found.append((price, buckets + Buckets(useful=still, wasted=-still)))
+        found.append(Span(price, buckets + Buckets(useful=still, wasted=-still)))
     return found
 
 
