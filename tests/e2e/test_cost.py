@@ -193,3 +193,10 @@ def test_an_unknown_price_is_unknown_and_says_so(tmp_path: Path) -> None:
     assert row["cost"]["total"] is None
     assert row["tokens"]["output"] == tokens_published(tmp_path, "night")
     assert "unknown" in spotmill("cost", path, "--run-id", "night").stdout
+
+
+def test_a_run_that_nobody_works_on_has_cost_nothing_yet(two_runs: str) -> None:
+    report = costing.cost(open_job(two_runs, "questions-open"), "shard")
+    assert (report["complete"], report["rows"], report["workers"]) == (False, [], [])
+    assert Decimal(report["total"]) == Decimal(report["preemption"]["total"]) == 0
+    assert report["per_1k_output_tokens"] is report["on_demand"]["percent"] is None
