@@ -13,7 +13,7 @@ from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice, PriceQuotes
-from pipeline.core.session import EngineStart, State
+from pipeline.core.session import EngineStart, Session, State
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
@@ -53,7 +53,7 @@ class Worker:
 
     `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
     the latest one came about, if that is known. `watching` is how speculation is watched, if it is;
-    `quotes` tell what an hour costs, which may change.
+    `quotes` tell what an hour costs, which may change; `told` is shown each beat's session.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Worker:
         engine_start: Callable[[], EngineStart | None] = lambda: None,
         watching: Watching | None = None,
         quotes: PriceQuotes | None = None,
+        told: Callable[[Session], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -80,7 +81,7 @@ class Worker:
         boot_micros = round(boot_seconds * MICROS_PER_SECOND)
         self._sheet = Timesheet(clock.now(), boot_micros, settings.price)
         self._patience = Patience(clock, settings.store_patience_seconds)
-        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
+        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience, told)
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)
