@@ -34,7 +34,7 @@ from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.pricing import own_book, quotes_of
-from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.run import finish, join_run, progress_of
 from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
 from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_at_hand
@@ -173,10 +173,6 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
 def status(here: JobAtHand) -> dict[str, Any]:
     ledger = here.ledger
     return progress_of(ledger, planned(here).shards)
-
-
-def cost(here: JobAtHand) -> dict[str, Any]:
-    return cost_so_far(here.ledger)
 
 
 @contextmanager
