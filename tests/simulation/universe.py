@@ -193,7 +193,7 @@ class Universe:
                     process,
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
-                    # In every other night: asking changes what comes after what, and should not hide it.
+                    # In every other night, since asking changes what comes after what.
                     quotes=None if self.night.seed % 2 else Market(process, settings.price),
                 ).run()
             except SpotmillError as problem:
