@@ -55,11 +55,28 @@ ONE_VALUE = {
     "ChargeClass": None,
     "InvoiceId": None,
 }
+# All that the specification allows in the columns that it enumerates; null where it may be.
+ALLOWED: dict[str | tuple[str, ...], set[Any]] = {
+    "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
+    "ChargeClass": {None, "Correction"},
+    "ChargeFrequency": {"One-Time", "Recurring", "Usage-Based"},
+    "CommitmentDiscountStatus": {None, "Used", "Unused"},
+    "PricingCategory": {"Standard", "Dynamic", "Committed", "Other"},
+    ("ServiceCategory", "ServiceSubcategory"): {
+        ("AI and Machine Learning", "AI Platforms"),
+        ("AI and Machine Learning", "Bots"),
+        ("AI and Machine Learning", "Generative AI"),
+        ("AI and Machine Learning", "Machine Learning"),
+        ("AI and Machine Learning", "Natural Language Processing"),
+        ("AI and Machine Learning", "Other (AI and Machine Learning)"),
+    },
+}
 any_books = st.one_of(closed_books(), repriced_books())
 
 
 def records(rows: list[CostRow]) -> list[dict[str, Any]]:
-    return pl.read_parquet(encode_focus(rows)).to_dicts()
+    found: list[dict[str, Any]] = pl.read_parquet(encode_focus(rows)).to_dicts()
+    return found
 
 
 @bounded
@@ -108,6 +125,15 @@ def test_columns_have_their_types_and_nulls_only_where_they_may(closed: Closed) 
         assert bool(empty) == (record["ContractedUnitPrice"] is None)
     for name, value in ONE_VALUE.items():
         assert set(table[name].to_pylist()) <= {value}
+
+
+@bounded
+@given(closed_books(any_prices()))
+def test_enumerations_hold_what_they_allow(closed: Closed) -> None:
+    for record in records(closed.rows()):
+        for column, allowed in ALLOWED.items():
+            told = record[column] if isinstance(column, str) else tuple(map(record.get, column))
+            assert told in allowed, column
 
 
 def test_every_mandatory_column_is_there_and_own_ones_are_marked() -> None:
