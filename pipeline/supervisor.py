@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeAlias
 
 from pipeline.core.errors import (
     BudgetReached,
@@ -23,6 +24,9 @@ from pipeline.departure import Departure
 from pipeline.ledger import Ledger
 
 log = logging.getLogger("spotmill.run")
+
+Told: TypeAlias = Callable[[Mapping[str, Session], Collection[int]], None]
+"""Is shown the sessions and the published shards of a tick, and must not take time."""
 
 _LAST_BEAT_SECONDS = 60.0
 
@@ -65,6 +69,7 @@ class Supervisor:
         notice: InterruptionNotice,
         fleet: FleetSettings,
         name_worker: Callable[[], str] = _new_worker_id,
+        told: Told = lambda _sessions, _published: None,
     ) -> None:
         self._ledger = ledger
         self._shard_ids = shard_ids
@@ -73,6 +78,7 @@ class Supervisor:
         self._departure = Departure(notice, clock)
         self._fleet = fleet
         self._name_worker = name_worker
+        self._told = told
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
         self._before: frozenset[str] | None = None
@@ -117,6 +123,7 @@ class Supervisor:
         if not left:
             return True
         sessions = self._ledger.sessions()
+        self._told(sessions, published)
         of_now = self._of_now(sessions)
         _raise_fatal(of_now, self._fleet.workers)
         self._hold_budget(sessions, of_now)

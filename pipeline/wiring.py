@@ -44,6 +44,7 @@ from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervisor import FleetSettings, Supervisor
+from pipeline.telling import tell_closed, telling_run, telling_worker
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
@@ -150,7 +151,8 @@ def supervise(
         workers=workers, lease_seconds=fleet.lease_seconds, budget_usd=here.job.cost.budget_usd
     )
     shard_ids = [shard.id for shard in plan.shards]
-    Supervisor(here.ledger, shard_ids, pool, SystemClock(), notice, settings).run()
+    with telling_run(here, plan.shards) as told:
+        Supervisor(here.ledger, shard_ids, pool, SystemClock(), notice, settings, told=told).run()
 
 
 def local_pool(here: JobAtHand, workers: int) -> LocalPool:
@@ -165,10 +167,10 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     asked = Speculation(job.model.speculative, job.model.speculative)
     # Of a run without a shard; any other one says what its shards say.
     provenance = provenance_of(document, job, "unknown", asked)
-    started_at = document["created_at"]
-    manifest = finish(here.ledger, provenance, plan.shards, started_at, SystemClock())
+    closed = finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
     export_books(here, plan)
-    return manifest
+    tell_closed(here, plan.shards, closed)
+    return closed
 
 
 def export_books(here: JobAtHand, plan: Plan) -> None:
@@ -235,7 +237,7 @@ def run_worker(
     )
     source = ParquetSource(job, plan.schema, here.options)
     loader = engine_loader(job, here.options)
-    with _background() as executor:
+    with _background() as executor, telling_worker(here, settings.worker_id) as told:
         report = Worker(
             settings,
             lambda engine: provenance_of(document, job, engine.version, speculation),
@@ -251,6 +253,7 @@ def run_worker(
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
+            told=told,
         ).run()
     return {
         "run_id": here.run_id,

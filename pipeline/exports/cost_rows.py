@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.manifest import charges
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, dollars, share_out, sum_of
 from pipeline.core.rows import TokenCounts
+from pipeline.core.spans import charges
 
 Json: TypeAlias = Mapping[str, Any]
 Part: TypeAlias = tuple[int, Decimal | None]

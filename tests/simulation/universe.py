@@ -44,6 +44,22 @@ PRICES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What an hour costs a process: a price that moves every 40 seconds, and sometimes back."""
+
+    process: Process
+    first: NodePrice
+
+    def price(self) -> NodePrice:
+        self.process.sleep(0.3)
+        moves = int(self.process.now() / 40)
+        if moves % 3 == 0:
+            return self.first
+        usd = Decimal(moves % 7 + 1) / 8
+        return NodePrice(usd, f"move {moves}", self.first.on_demand_usd_per_hour)
+
+
 @dataclass(slots=True)
 class WorkerProcess:
     process: Process
@@ -160,6 +176,7 @@ class Universe:
             node=Node(instance_id=process.name),
             price=PRICES[len(self.workers) % len(PRICES)],
             store_patience_seconds=pace.store_patience_seconds,
+            price_seconds=pace.lease_seconds / 2,
         )
         ledger = Ledger(self._store(process), RUN, JsonFormat())
         with Threads(process, pace.threads) as threads:
@@ -176,6 +193,7 @@ class Universe:
                     process,
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
+                    quotes=Market(process, settings.price),
                 ).run()
             except SpotmillError as problem:
                 return problem

@@ -10,21 +10,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pipeline.core.manifest import attempt_cost
 from pipeline.core.money import (
-    DOLLAR_GRAIN,
     Buckets,
     Node,
     NodePrice,
-    decimal_of,
-    decimal_text,
-    dollars,
-    sum_of,
 )
 from pipeline.core.rows import TokenCounts
 from pipeline.exports.cost_rows import CostRow, cost_rows
 from tests.unit.books import balanced_books
-from tests.unit.strategies import known_prices, token_counts
+from tests.unit.strategies import token_counts
 
 STARTED, ENDED = "2026-11-20T22:00:00.000Z", "2026-11-21T03:30:00.125Z"
 TAGS = {"Project": "search", "Team": "data", "Environment": "prod", "ModelID": "m", "Über": 'a"b'}
@@ -53,7 +47,7 @@ class Closed:
 
 @st.composite
 def closed_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None = None) -> Closed:
-    """As spotmill closes them, where every session had one price."""
+    """As spotmill closes them, sessions and attempts at one price or several."""
     books = draw(balanced_books(prices))
     machines = {bill.worker_id: asdict(draw(nodes)) for bill in books.bills}
     manifests = [
@@ -80,49 +74,6 @@ def closed_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None = 
     for left in run["unallocated"]:
         left["tokens"] = draw(st.integers(0, 1000))
     return Closed(run, manifests)
-
-
-@st.composite
-def repriced_books(draw: st.DrawFn) -> Closed:
-    """Some of their rows at several prices, and rests off by what rounding leaves."""
-    closed = draw(closed_books())
-    manifests = [
-        manifest | {"attempts": [_repriced(draw, attempt) for attempt in manifest["attempts"]]}
-        for manifest in closed.manifests
-    ]
-    rests = []
-    for left in closed.run["unallocated"]:
-        rest = _repriced(draw, left)
-        spans = rest.get("prices", [rest])
-        whole = sum_of(
-            dollars(Buckets.from_seconds(one["seconds"]).total, decimal_of(one["price_per_hour"]))
-            for one in spans
-        )
-        assert whole is not None
-        rests.append(rest | {"cost": f"{whole + draw(st.integers(-9, 9)) * DOLLAR_GRAIN:f}"})
-    costs = [attempt_cost(a) for manifest in manifests for a in manifest["attempts"]]
-    total = sum_of([*costs, *(Decimal(rest["cost"]) for rest in rests)])
-    run = closed.run | {
-        "unallocated": rests,
-        "cost": closed.run["cost"] | {"total": decimal_text(total)},
-    }
-    return Closed(run, manifests)
-
-
-def _repriced(draw: st.DrawFn, row: Json) -> Json:
-    """The row, with its seconds split between its own price and others."""
-    left = Buckets.from_seconds(row["seconds"])
-    spans = []
-    for price in draw(st.lists(known_prices(), max_size=2)):
-        tenths = draw(st.integers(0, 10))
-        taken = Buckets(**{name: n * tenths // 10 for name, n in left.items().items()})
-        left -= taken
-        spans.append(price.to_json() | {"seconds": taken.seconds()})
-    if not spans:
-        return row
-    own = {name: row[name] for name in ("price_per_hour", "on_demand_price_per_hour")}
-    own |= {"price_source": row["price_source"], "seconds": left.seconds()}
-    return row | {"prices": [*spans, own]}
 
 
 def tokens_of(rows: Sequence[CostRow]) -> TokenCounts:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.manifest import charges
-from pipeline.core.money import Buckets, sum_of
+from pipeline.core.money import Buckets, NodePrice, sum_of
 from pipeline.core.rows import TokenCounts
+from pipeline.core.spans import charges
 from pipeline.exports.cost_rows import shared
-from tests.unit.exported import Closed, closed_books, repriced_books, tokens_of
+from tests.unit.exported import Closed, closed_books, tokens_of
 from tests.unit.strategies import any_prices, bounded, prices_per_hour
-
-any_books = st.one_of(closed_books(), repriced_books())
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_rows_add_up_to_the_run_to_the_last_digit(closed: Closed) -> None:
     assert sum_of(row.total for row in closed.rows()) == Decimal(closed.run["cost"]["total"])
 
@@ -39,7 +38,7 @@ def test_the_rows_of_a_shard_add_up_to_its_own_manifest(closed: Closed) -> None:
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_no_second_no_token_and_no_row_is_lost_or_doubled(closed: Closed) -> None:
     rows = closed.rows()
     attempts = [a for manifest in closed.manifests for a in manifest["attempts"]]
@@ -65,7 +64,7 @@ def test_an_unknown_price_is_unknown_in_its_rows_and_in_no_others(closed: Closed
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_only_rests_have_no_shard(closed: Closed) -> None:
     for row in closed.rows():
         assert (row.shard_id is None) == (row.epoch is None) == (row.end is None)
@@ -96,7 +95,7 @@ def test_an_unknown_total_stays_unknown() -> None:
     assert shared(None, [(hour, Decimal(1)), (hour, None)]) == [Decimal(1), None]
 
 
-def one_attempt(**times: str) -> Closed:
+def one_attempt(**changes: Any) -> Closed:
     price = {"price_per_hour": "1", "on_demand_price_per_hour": None, "price_source": "a book"}
     attempt = {
         "worker_id": "w",
@@ -110,7 +109,7 @@ def one_attempt(**times: str) -> Closed:
         "end": "published",
         "started_at": "2026-11-20T22:00:00Z",
         "ended_at": "2026-11-20T23:00:00Z",
-        **times,
+        **changes,
     }
     run = {"workers": [], "unallocated": [], "run_id": "night", "cost": {"total": "1"}}
     return Closed(run, [{"run_id": "night", "shard_id": 0, "tags": {}, "attempts": [attempt]}])
@@ -131,3 +130,19 @@ def test_times_are_told_in_utc_wherever_they_were_written() -> None:
     assert row.started_at == datetime(2026, 11, 20, 21, 30, tzinfo=UTC)
     with pytest.raises(ValueError, match="without its zone"):
         one_attempt(started_at="2026-11-20T23:30:00").rows()
+
+
+def test_an_attempt_at_two_prices_is_two_rows_that_share_its_tokens_by_decoding_time() -> None:
+    hour = 3_600_000_000
+    one, two = (
+        NodePrice(Decimal(usd), "a market").to_json() | {"seconds": spent.seconds()}
+        for usd, spent in ((1, Buckets(useful=hour)), (2, Buckets(useful=3 * hour, idle=hour)))
+    )
+    closed = one_attempt(prices=[one, two], rows=8, tokens={"output": 401, "draft_accepted": 4})
+    closed.run["cost"]["total"] = "9"
+    first, second = closed.rows()
+    assert (first.total, second.total) == (Decimal(1), Decimal(8))
+    assert (second.useful, second.overhead) == (Decimal(6), Decimal(2))
+    assert (first.rows, second.rows) == (2, 6)
+    assert (first.tokens.output, second.tokens.output) == (100, 301)
+    assert (first.tokens.draft_accepted, second.tokens.draft_accepted) == (1, 3)

@@ -16,7 +16,7 @@ from hypothesis import given
 from pipeline.core.money import NodePrice, sum_of
 from pipeline.exports.cost_rows import CostRow
 from pipeline.exports.costs import COSTS_SCHEMA, encode_costs
-from tests.unit.exported import TAGS, Closed, closed_books, cost_row, repriced_books
+from tests.unit.exported import TAGS, Closed, closed_books, cost_row
 from tests.unit.strategies import any_prices, bounded
 
 
@@ -38,7 +38,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @bounded
-@given(repriced_books())
+@given(closed_books())
 def test_its_costs_add_up_to_the_last_digit(closed: Closed) -> None:
     table = pl.read_parquet(encode_costs(closed.rows()))
     assert table["cost"].sum() == Decimal(closed.run["cost"]["total"])

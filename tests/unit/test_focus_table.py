@@ -15,7 +15,6 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.core.money import Buckets, Node, NodePrice, dollars, sum_of
 from pipeline.core.rows import TokenCounts
@@ -29,7 +28,6 @@ from tests.unit.exported import (
     Closed,
     closed_books,
     cost_row,
-    repriced_books,
     tokens_of,
 )
 from tests.unit.strategies import any_prices, bounded
@@ -71,7 +69,6 @@ ALLOWED: dict[str | tuple[str, ...], set[Any]] = {
         ("AI and Machine Learning", "Other (AI and Machine Learning)"),
     },
 }
-any_books = st.one_of(closed_books(), repriced_books())
 
 
 def records(rows: list[CostRow]) -> list[dict[str, Any]]:
@@ -80,7 +77,7 @@ def records(rows: list[CostRow]) -> list[dict[str, Any]]:
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_effective_costs_add_up_to_the_run_and_nothing_is_billed(closed: Closed) -> None:
     found = records(closed.rows())
     total = sum((record["EffectiveCost"] for record in found), Decimal(0))
@@ -89,7 +86,7 @@ def test_effective_costs_add_up_to_the_run_and_nothing_is_billed(closed: Closed)
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_hours_and_tokens_add_up_too(closed: Closed) -> None:
     rows = closed.rows()
     found = records(rows)
@@ -102,7 +99,7 @@ def test_hours_and_tokens_add_up_too(closed: Closed) -> None:
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_unit_prices_times_quantities_are_the_costs(closed: Closed) -> None:
     for record in records(closed.rows()):
         hours = record["PricingQuantity"]
@@ -273,7 +270,7 @@ def test_the_version_it_follows_is_in_the_file() -> None:
 
 
 @bounded
-@given(any_books)
+@given(closed_books())
 def test_contracted_costs_are_exactly_what_the_time_cost(closed: Closed) -> None:
     for record in records(closed.rows()):
         micros = round(record["PricingQuantity"] * HOUR)
