@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -148,3 +150,16 @@ def test_a_run_that_is_not_finished_has_no_tables(
         wiring.export_books(here, wiring.planned(here))
     assert "the run is not finished" in caplog.text
     assert [here.store.get(key) for key in TABLES] == [None, None]
+
+
+def test_what_the_documentation_asks_of_them_is_answered(
+    here: JobAtHand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close(here)
+    monkeypatch.chdir(tmp_path / f"answers/runs/{RUN}")
+    text = (Path(__file__).parents[2] / "docs/exports.md").read_text()
+    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(queries) == 5
+    with duckdb.connect() as database:
+        for query in queries:
+            assert database.sql(query).fetchall(), query
