@@ -1,14 +1,15 @@
 """What a run cost, charge by charge: each attempt at each price, and what no shard is charged for.
 
-A fold over the run's manifest and its shards' manifests, and nothing else.
+A fold over the run's manifest and its shards', and what never changes of its sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pipeline.core.errors import BooksUnbalanced
@@ -59,15 +60,21 @@ class CostRow:
         return dollars(self.buckets.total, self.price.on_demand_usd_per_hour)
 
 
-def cost_rows(job: str, run: Json, manifests: Sequence[Json]) -> list[CostRow]:
+def cost_rows(
+    job: str,
+    run: Json,
+    manifests: Sequence[Json],
+    began: Mapping[str, str] = MappingProxyType({}),
+) -> list[CostRow]:
     """Every charge of a finished run: those of its shards in their order, then what is left of each
     session. Raises `BooksUnbalanced` unless they add up to the run's `cost.total`, to the last
-    digit; one of them is None where that is null.
+    digit; one of them is None where that is null. `began` is when sessions did, by worker.
     """
     rows = [row for manifest in manifests for row in _of_shard(job, manifest)]
     workers = {worker["worker_id"]: worker for worker in run["workers"]}
     for left in run["unallocated"]:
-        rows += _of_rest(job, run, workers[left["worker_id"]], left)
+        worker = workers[left["worker_id"]]
+        rows += _of_rest(job, run, worker, left, _life(run, worker, began))
     total, said = sum_of(row.total for row in rows), decimal_of(run["cost"]["total"])
     if total != said:
         raise BooksUnbalanced(
@@ -127,14 +134,16 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
             )
 
 
-def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]:
-    """A session's rest. The books don't say when it was, but for the run's own hours."""
+def _of_rest(
+    job: str, run: Json, worker: Json, left: Json, life: tuple[datetime, datetime]
+) -> Iterator[CostRow]:
+    """A session's rest, which may have been at any time of its life."""
     spans = charges(left)
     totals = shared(
         decimal_of(left["cost"]), [(each.total, price.usd_per_hour) for price, each in spans]
     )
     lost = share_out(left["tokens"], {n: each.wasted for n, (_, each) in enumerate(spans)})
-    started_at, ended_at = _period(run["started_at"], run["finished_at"])
+    started_at, ended_at = life
     for number, (price, buckets) in enumerate(spans):
         # The first of equals takes what rounding leaves: a rest is overhead before all.
         parts = (buckets.overhead, buckets.wasted, buckets.useful)
@@ -156,6 +165,15 @@ def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]
             tokens=TokenCounts(wasted=lost[number]),
             tags=run["tags"],
         )
+
+
+def _life(run: Json, worker: Json, began: Mapping[str, str]) -> tuple[datetime, datetime]:
+    """From a session's beginning for as long as its bill says; the run's where it is gone."""
+    if worker["worker_id"] not in began:
+        return _period(run["started_at"], run["finished_at"])
+    lived = Buckets.from_seconds(worker["seconds"]).total
+    start = _moment(began[worker["worker_id"]])
+    return start, start + timedelta(microseconds=lived)
 
 
 def _period(started_at: str, ended_at: str) -> tuple[datetime, datetime]:

@@ -20,8 +20,8 @@ log = logging.getLogger("spotmill")
 def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
     """Write `costs.parquet` and `focus.parquet` of a finished run where they are missing.
 
-    They follow from the manifests, so whoever writes them writes the same. The run is complete with
-    or without them: what keeps one from being written is logged, and never raised.
+    They follow from what changes no more, so whoever writes them writes the same. The run is
+    complete with or without them: what keeps one from being written is logged, and never raised.
     """
 
     @cache
@@ -29,7 +29,8 @@ def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
         job, run = ledger.job(), ledger.run_manifest()
         if job is None or run is None:
             raise LookupError("the run is not finished")
-        return cost_rows(job["job"]["name"], run, ledger.shard_manifests(shard_ids))
+        began = {worker: session.started_at for worker, session in ledger.sessions().items()}
+        return cost_rows(job["job"]["name"], run, ledger.shard_manifests(shard_ids), began)
 
     try:
         ledger.export(layout.costs_key(ledger.run_id), lambda: encode_costs(rows()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import Buckets, NodePrice, sum_of
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import charges
-from pipeline.exports.cost_rows import shared
+from pipeline.exports.cost_rows import cost_rows, shared
 from tests.unit.exported import Closed, closed_books, tokens_of
 from tests.unit.strategies import any_prices, bounded, prices_per_hour
 
@@ -146,3 +146,23 @@ def test_an_attempt_at_two_prices_is_two_rows_that_share_its_tokens_by_decoding_
     assert (first.rows, second.rows) == (2, 6)
     assert (first.tokens.output, second.tokens.output) == (100, 301)
     assert (first.tokens.draft_accepted, second.tokens.draft_accepted) == (1, 3)
+
+
+@bounded
+@given(closed_books())
+def test_a_rest_was_in_the_life_of_its_session(closed: Closed) -> None:
+    began = {worker["worker_id"]: "2026-11-20T23:00:00Z" for worker in closed.run["workers"]}
+    lived = {w["worker_id"]: Buckets.from_seconds(w["seconds"]) for w in closed.run["workers"]}
+    for row in cost_rows("nightly", closed.run, closed.manifests, began):
+        if row.shard_id is None:
+            assert row.started_at == datetime(2026, 11, 20, 23, tzinfo=UTC)
+            micros = (row.ended_at - row.started_at) // timedelta(microseconds=1)
+            assert micros == lived[row.worker_id].total
+
+
+@bounded
+@given(closed_books())
+def test_a_rest_whose_session_is_gone_has_the_hours_of_the_run(closed: Closed) -> None:
+    for row in closed.rows():
+        if row.shard_id is None:
+            assert row.ended_at == datetime(2026, 11, 21, 3, 30, 0, 125_000, tzinfo=UTC)

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def test_they_are_written_as_the_books_are_closed(here: JobAtHand) -> None:
     assert costs["project"].unique().to_list() == ["search"]
     assert set(focus["PricingCategory"]) == {"Dynamic"}
     assert focus["ConsumedQuantity"].sum() == run["tokens"]["output"] + run["tokens"]["wasted"]
+    session = here.ledger.session("w1")
+    assert session is not None
+    [rest] = costs.filter(pl.col("shard_id").is_null()).to_dicts()
+    assert rest["started_at"] == datetime.fromisoformat(session.started_at)
+    assert rest["boot_seconds"] > 0
     assert proving.verify(here)["problems"] == []
 
 
