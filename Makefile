@@ -7,6 +7,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/cpu.lock
+FOCUS := build/focus
+FOCUS_PYTHON ?= python3.12
 SEEDS ?= 100000
 FIRST ?= 1
 KILLS ?= 200
@@ -22,7 +24,7 @@ export HF_HUB_OFFLINE := 1
 # $(call timed,what it does,commands)
 timed = @echo "==> $(1)"; started=$$SECONDS; $(2); echo "==> done in $$((SECONDS - started)) s: $(1)"
 
-.PHONY: help setup run test lint types unit nightly simulate mutants chaos bench bench-quick bench-gpu goodput models lock lock-peers clean
+.PHONY: help setup run test lint types unit focus nightly simulate mutants chaos bench bench-quick bench-gpu goodput models lock lock-peers clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -55,10 +57,26 @@ lint: setup
 types: setup
 	$(call timed,mypy,$(BIN)/mypy)
 
-unit: setup
+unit: setup focus
 	$(call timed,pytest,$(BIN)/pytest)
 
-nightly: setup ## run every test, also those that make test leaves out to be quick
+focus: $(FOCUS)/.installed ## install what checks focus.parquet under build/, where a Python 3.12 is
+
+# The validator takes no other Python, and no Arrow as new as ours. Tests that need it say so and are
+# skipped where there is none.
+$(FOCUS)/.installed: requirements/focus.lock
+	@for one in $(FOCUS_PYTHON) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12.*/bin/python3.12; do \
+		if "$$one" -c 'import sys; sys.exit(sys.version_info[1] != 12)' 2>/dev/null; then found=$$one; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo "==> no Python 3.12, so focus.parquet is not validated; FOCUS_PYTHON=... names one"; exit; \
+	fi; \
+	echo "==> install the FOCUS validator (a minute)"; started=$$SECONDS; \
+	rm -rf $(FOCUS); "$$found" -m venv $(FOCUS); \
+	$(FOCUS)/bin/pip install --quiet --no-deps -r requirements/focus.lock; touch $@; \
+	echo "==> done in $$((SECONDS - started)) s: install the FOCUS validator"
+
+nightly: setup focus ## run every test, also those that make test leaves out to be quick
 	$(call timed,pytest,$(BIN)/pytest -m "")
 
 simulate: setup ## try SEEDS simulated nights (100000: about half an hour on two cores), from FIRST on

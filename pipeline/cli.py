@@ -161,6 +161,8 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
             from flows.here import generate_here
 
             manifest = generate_here(here, wanted)
+    else:
+        wiring.export_books(here, made)
     show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
     return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
 

@@ -246,6 +246,11 @@ class Ledger:
         """True when this call completed the run."""
         return self._store.create(layout.run_manifest_key(self.run_id), dump_for_people(manifest))
 
+    def export(self, key: str, make: Callable[[], bytes]) -> bool:
+        """Keep a table that follows from the closed books, made unless it is there; True when this
+        call wrote it. Whoever makes it makes the same, so nothing is lost with it."""
+        return key not in self._store.list(key) and self._store.create(key, make())
+
     def _manifest(self, shard_id: int) -> Json | None:
         found = self.projected_manifest(shard_id)
         if found is None and (part := self.part(shard_id)) is not None:

@@ -31,6 +31,7 @@ from pipeline.engine_loading import check_engine, engine_loader
 from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
+from pipeline.exports.writing import write_exports
 from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
 from pipeline.pricing import own_book, quotes_of
@@ -166,8 +167,14 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     # Of a run without a shard; any other one says what its shards say.
     provenance = provenance_of(document, job, "unknown", asked)
     closed = finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
+    export_books(here, plan)
     tell_closed(here, plan.shards, closed)
     return closed
+
+
+def export_books(here: JobAtHand, plan: Plan) -> None:
+    """Write what is missing of a finished run's cost tables. Raises nothing for want of them."""
+    write_exports(here.ledger, [shard.id for shard in plan.shards])
 
 
 def status(here: JobAtHand) -> dict[str, Any]:

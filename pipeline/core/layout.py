@@ -116,6 +116,14 @@ def run_manifest_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}manifest.json"
 
 
+def costs_key(run_id: str) -> str:
+    return f"{run_prefix(run_id)}costs.parquet"
+
+
+def focus_key(run_id: str) -> str:
+    return f"{run_prefix(run_id)}focus.parquet"
+
+
 def profile_key(fingerprint: str) -> str:
     """What `spotmill tune` measured, by the fingerprint (`sha256:...`) of what it depends on."""
     return f"profiles/{fingerprint.removeprefix('sha256:')}.json"

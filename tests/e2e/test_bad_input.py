@@ -137,9 +137,13 @@ def test_an_output_that_holds_another_jobs_run_is_left_alone(job: Sections, tmp_
 
 def test_a_complete_run_is_not_run_again(job: Sections, tmp_path: Path) -> None:
     first = run(job, tmp_path, "--run-id", "night", "--json")
+    table = tmp_path / "answers/runs/night/costs.parquet"
+    costs = table.read_bytes()
+    table.unlink()
     again = run(job, tmp_path, "--run-id", "night", "--json")
     assert first.code == again.code == 0
     assert first.document == again.document
+    assert table.read_bytes() == costs, "what is missing of it is written again"
 
 
 def test_an_input_that_changed_since_the_plan_stops_the_run(job: Sections, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_keys_are_spelled_as_the_design_says() -> None:
     )
     assert layout.shard_manifest_key(run, 12) == f"runs/{run}/manifests/part-00012.json"
     assert layout.run_manifest_key(run) == f"runs/{run}/manifest.json"
+    assert layout.costs_key(run) == f"runs/{run}/costs.parquet"
+    assert layout.focus_key(run) == f"runs/{run}/focus.parquet"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""What a run cost, charge by charge: each attempt at each price, and what no shard is charged for.
+
+A fold over the run's manifest and its shards', and what never changes of its sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from pipeline.core.errors import BooksUnbalanced
+from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, dollars, share_out, sum_of
+from pipeline.core.rows import TokenCounts
+from pipeline.core.spans import charges
+
+Json: TypeAlias = Mapping[str, Any]
+Part: TypeAlias = tuple[int, Decimal | None]
+"""Microseconds, and the dollars an hour of them costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """Time at one price: an attempt's or, where there is no `shard_id`, what a session had left.
+
+    The three amounts add up to what the books say of it; each is None where the price is unknown.
+    Tokens and rows of an attempt with several prices are shared out by the time spent decoding.
+    """
+
+    run_id: str
+    job: str
+    worker_id: str
+    node: Node
+    started_at: datetime
+    ended_at: datetime
+    price: NodePrice
+    buckets: Buckets
+    useful: Decimal | None
+    wasted: Decimal | None
+    overhead: Decimal | None
+    tokens: TokenCounts
+    tags: Mapping[str, str]
+    shard_id: int | None = None
+    epoch: int | None = None
+    portion: int | None = None
+    take: int | None = None
+    rows: int = 0
+    end: str | None = None
+
+    @property
+    def total(self) -> Decimal | None:
+        return sum_of((self.useful, self.wasted, self.overhead))
+
+    @property
+    def on_demand_equivalent(self) -> Decimal | None:
+        """What the same time would have cost on demand; None where nobody knows."""
+        return dollars(self.buckets.total, self.price.on_demand_usd_per_hour)
+
+
+def cost_rows(
+    job: str,
+    run: Json,
+    manifests: Sequence[Json],
+    began: Mapping[str, str] = MappingProxyType({}),
+) -> list[CostRow]:
+    """Every charge of a finished run: those of its shards in their order, then what is left of each
+    session. Raises `BooksUnbalanced` unless they add up to the run's `cost.total`, to the last
+    digit; one of them is None where that is null. `began` is when sessions did, by worker.
+    """
+    rows = [row for manifest in manifests for row in _of_shard(job, manifest)]
+    workers = {worker["worker_id"]: worker for worker in run["workers"]}
+    for left in run["unallocated"]:
+        worker = workers[left["worker_id"]]
+        rows += _of_rest(job, run, worker, left, _life(run, worker, began))
+    total, said = sum_of(row.total for row in rows), decimal_of(run["cost"]["total"])
+    if total != said:
+        raise BooksUnbalanced(
+            f"the charges add up to {total}, not to the {said} of the run's manifest",
+            where=run["run_id"],
+            why="a shard's manifest is missing, or one was altered",
+            hint="run `spotmill verify` on this run",
+        )
+    return rows
+
+
+def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]:
+    """What each part cost, adding up to `total`: what rounding leaves falls to the longest.
+
+    Of an unknown `total`, parts that have a price beside others that have none are known.
+    """
+    amounts = [dollars(micros, usd_per_hour) for micros, usd_per_hour in parts]
+    known = [amount for amount in amounts if amount is not None]
+    if len(known) < len(amounts):
+        return amounts
+    if total is None:
+        return [None] * len(parts)
+    longest = max(range(len(parts)), key=lambda number: parts[number][0])
+    known[longest] += total - sum(known)
+    return [*known]
+
+
+def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
+    for attempt in manifest["attempts"]:
+        spans = charges(attempt)
+        decoding = {n: each.useful + each.wasted for n, (_, each) in enumerate(spans)}
+        rows = share_out(attempt["rows"], decoding)
+        tokens = {name: share_out(count, decoding) for name, count in attempt["tokens"].items()}
+        portion = attempt.get("portion", {})
+        started_at, ended_at = _period(attempt["started_at"], attempt["ended_at"])
+        for number, (price, buckets) in enumerate(spans):
+            yield CostRow(
+                run_id=manifest["run_id"],
+                job=job,
+                worker_id=attempt["worker_id"],
+                node=Node(**attempt["node"]),
+                started_at=started_at,
+                ended_at=ended_at,
+                price=price,
+                buckets=buckets,
+                useful=dollars(buckets.useful, price.usd_per_hour),
+                wasted=dollars(buckets.wasted, price.usd_per_hour),
+                overhead=dollars(buckets.overhead, price.usd_per_hour),
+                tokens=TokenCounts(**{name: parts[number] for name, parts in tokens.items()}),
+                tags=manifest["tags"],
+                shard_id=manifest["shard_id"],
+                epoch=attempt["epoch"],
+                portion=portion.get("number"),
+                take=portion.get("take"),
+                rows=rows[number],
+                end=attempt["end"],
+            )
+
+
+def _of_rest(
+    job: str, run: Json, worker: Json, left: Json, life: tuple[datetime, datetime]
+) -> Iterator[CostRow]:
+    """A session's rest, which may have been at any time of its life."""
+    spans = charges(left)
+    totals = shared(
+        decimal_of(left["cost"]), [(each.total, price.usd_per_hour) for price, each in spans]
+    )
+    lost = share_out(left["tokens"], {n: each.wasted for n, (_, each) in enumerate(spans)})
+    started_at, ended_at = life
+    for number, (price, buckets) in enumerate(spans):
+        # The first of equals takes what rounding leaves: a rest is overhead before all.
+        parts = (buckets.overhead, buckets.wasted, buckets.useful)
+        overhead, wasted, useful = shared(
+            totals[number], [(micros, price.usd_per_hour) for micros in parts]
+        )
+        yield CostRow(
+            run_id=run["run_id"],
+            job=job,
+            worker_id=left["worker_id"],
+            node=Node(**worker["node"]),
+            started_at=started_at,
+            ended_at=ended_at,
+            price=price,
+            buckets=buckets,
+            useful=useful,
+            wasted=wasted,
+            overhead=overhead,
+            tokens=TokenCounts(wasted=lost[number]),
+            tags=run["tags"],
+        )
+
+
+def _life(run: Json, worker: Json, began: Mapping[str, str]) -> tuple[datetime, datetime]:
+    """From a session's beginning for as long as its bill says; the run's where it is gone."""
+    if worker["worker_id"] not in began:
+        return _period(run["started_at"], run["finished_at"])
+    lived = Buckets.from_seconds(worker["seconds"]).total
+    start = _moment(began[worker["worker_id"]])
+    return start, start + timedelta(microseconds=lived)
+
+
+def _period(started_at: str, ended_at: str) -> tuple[datetime, datetime]:
+    """Both in UTC. Clocks of two machines may differ: nothing ends before it began."""
+    start, end = (_moment(text) for text in (started_at, ended_at))
+    return start, max(start, end)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without its zone: {text!r}")
+    return moment.astimezone(UTC)

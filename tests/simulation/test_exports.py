@@ -1,0 +1,53 @@
+"""The cost tables of random nights: killed workers, zombies, outages and prices that move."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import polars as pl
+
+from pipeline.core.money import sum_of
+from pipeline.exports.cost_rows import CostRow, cost_rows
+from pipeline.exports.costs import encode_costs
+from pipeline.exports.focus import encode_focus
+from tests.simulation.night import night
+from tests.simulation.universe import Universe
+
+SEEDS = range(1, 61)
+
+
+def rows_of(universe: Universe) -> tuple[list[CostRow], Decimal]:
+    """What is exported of a night that is over, and what its manifest says it cost."""
+    ledger = universe.ledger
+    run = ledger.run_manifest()
+    assert run is not None
+    began = {worker: session.started_at for worker, session in ledger.sessions().items()}
+    manifests = ledger.shard_manifests([shard.id for shard in universe.shards])
+    return cost_rows("nightly", run, manifests, began), Decimal(run["cost"]["total"])
+
+
+def test_the_tables_of_every_night_add_up_to_its_bill() -> None:
+    wrong: dict[int, tuple[object, ...]] = {}
+    repriced = ended_badly = helped = 0
+    for seed in SEEDS:
+        universe = Universe(night(seed))
+        try:
+            universe.run()
+            rows, total = rows_of(universe)
+        finally:
+            universe.abandon()
+        costs, focus = pl.read_parquet(encode_costs(rows)), pl.read_parquet(encode_focus(rows))
+        sums = (
+            sum_of(row.total for row in rows),
+            costs["cost"].sum(),
+            focus["EffectiveCost"].sum(),
+        )
+        least = min(focus["EffectiveCost"].min(), costs["seconds"].min())
+        if set(sums) != {total} or least < Decimal("-1e-9"):
+            wrong[seed] = (total, *sums, least)
+        attempts = [(row.shard_id, row.epoch, row.portion, row.take) for row in rows if row.end]
+        repriced += len(attempts) - len(set(attempts))
+        ended_badly += sum(row.end == "lost" for row in rows)
+        helped += sum(row.portion is not None for row in rows)
+    assert wrong == {}
+    assert min(repriced, ended_badly, helped) > 10, (repriced, ended_badly, helped)

@@ -1,0 +1,278 @@
+"""`focus.parquet`: what FOCUS 1.2 asks of every column, and what its readers see."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+
+from pipeline.core.money import Buckets, Node, NodePrice, dollars, sum_of
+from pipeline.core.rows import TokenCounts
+from pipeline.exports.clouds import Place, place_of
+from pipeline.exports.cost_rows import CostRow
+from pipeline.exports.focus import encode_focus
+from pipeline.exports.focus_schema import FOCUS_SCHEMA
+from tests.unit.exported import (
+    HOUR,
+    TAGS,
+    Closed,
+    closed_books,
+    cost_row,
+    tokens_of,
+)
+from tests.unit.strategies import any_prices, bounded
+
+# The mandatory columns of the dataset Cost and Usage, and what may be null in them.
+MANDATORY = {
+    *("BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType"),
+    *("BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory", "ChargeClass"),
+    *("ChargeDescription", "ChargePeriodEnd", "ChargePeriodStart", "ContractedCost"),
+    *("EffectiveCost", "InvoiceIssuerName", "ListCost", "PricingQuantity", "PricingUnit"),
+    *("ProviderName", "PublisherName", "ServiceCategory", "ServiceName"),
+}
+NULL_ALLOWED = {"ChargeClass"}
+# What each of these may hold, of the values that the specification allows.
+ONE_VALUE = {
+    "BillingCurrency": "USD",
+    "ChargeCategory": "Usage",
+    "ChargeFrequency": "Usage-Based",
+    "ConsumedUnit": "Tokens",
+    "PricingUnit": "Hours",
+    "ServiceCategory": "AI and Machine Learning",
+    "ServiceSubcategory": "Generative AI",
+    "ChargeClass": None,
+    "InvoiceId": None,
+}
+# All that the specification allows in the columns that it enumerates; null where it may be.
+ALLOWED: dict[str | tuple[str, ...], set[Any]] = {
+    "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
+    "ChargeClass": {None, "Correction"},
+    "ChargeFrequency": {"One-Time", "Recurring", "Usage-Based"},
+    "CommitmentDiscountStatus": {None, "Used", "Unused"},
+    "PricingCategory": {"Standard", "Dynamic", "Committed", "Other"},
+    ("ServiceCategory", "ServiceSubcategory"): {
+        ("AI and Machine Learning", "AI Platforms"),
+        ("AI and Machine Learning", "Bots"),
+        ("AI and Machine Learning", "Generative AI"),
+        ("AI and Machine Learning", "Machine Learning"),
+        ("AI and Machine Learning", "Natural Language Processing"),
+        ("AI and Machine Learning", "Other (AI and Machine Learning)"),
+    },
+}
+
+
+def records(rows: list[CostRow]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pl.read_parquet(encode_focus(rows)).to_dicts()
+    return found
+
+
+@bounded
+@given(closed_books())
+def test_effective_costs_add_up_to_the_run_and_nothing_is_billed(closed: Closed) -> None:
+    found = records(closed.rows())
+    total = sum((record["EffectiveCost"] for record in found), Decimal(0))
+    assert total == Decimal(closed.run["cost"]["total"])
+    assert all(record["BilledCost"] == 0 for record in found)
+
+
+@bounded
+@given(closed_books())
+def test_hours_and_tokens_add_up_too(closed: Closed) -> None:
+    rows = closed.rows()
+    found = records(rows)
+    tokens = tokens_of(rows)
+    consumed = sum((record["ConsumedQuantity"] for record in found), Decimal(0))
+    assert consumed == tokens.output + tokens.wasted
+    micros = sum(row.buckets.total for row in rows)
+    quantity = sum((record["PricingQuantity"] for record in found), Decimal(0))
+    assert round(quantity * HOUR) == micros
+
+
+@bounded
+@given(closed_books())
+def test_unit_prices_times_quantities_are_the_costs(closed: Closed) -> None:
+    for record in records(closed.rows()):
+        hours = record["PricingQuantity"]
+        for kind in ("Contracted", "List"):
+            product = record[f"{kind}UnitPrice"] * hours
+            assert abs(product - record[f"{kind}Cost"]) < Decimal("1e-8")
+        assert abs(record["EffectiveCost"] - record["ContractedCost"]) < Decimal("1e-10")
+
+
+@bounded
+@given(closed_books(any_prices()))
+def test_columns_have_their_types_and_nulls_only_where_they_may(closed: Closed) -> None:
+    body = encode_focus(closed.rows())
+    assert body == encode_focus(closed.rows())
+    table = pq.read_table(io.BytesIO(body))
+    assert table.schema.equals(FOCUS_SCHEMA)
+    for record in table.to_pylist():
+        empty = {name for name in MANDATORY if record[name] is None} - NULL_ALLOWED
+        assert empty <= {"EffectiveCost", "ContractedCost", "ListCost"}
+        assert bool(empty) == (record["ContractedUnitPrice"] is None)
+    for name, value in ONE_VALUE.items():
+        assert set(table[name].to_pylist()) <= {value}
+
+
+@bounded
+@given(closed_books(any_prices()))
+def test_enumerations_hold_what_they_allow(closed: Closed) -> None:
+    for record in records(closed.rows()):
+        for column, allowed in ALLOWED.items():
+            told = record[column] if isinstance(column, str) else tuple(map(record.get, column))
+            assert told in allowed, column
+
+
+def test_every_mandatory_column_is_there_and_own_ones_are_marked() -> None:
+    assert set(FOCUS_SCHEMA.names) >= MANDATORY
+    own = [name for name in FOCUS_SCHEMA.names if name.startswith("x_")]
+    assert FOCUS_SCHEMA.names == sorted(set(FOCUS_SCHEMA.names) - set(own)) + sorted(own)
+    assert {"x_SpotmillRunId", "x_ShardId", "x_WorkerId", "x_Bucket"} <= set(own)
+
+
+def test_startup_idle_and_waste_are_rows_of_their_own() -> None:
+    found = {record["x_Bucket"]: record for record in records([cost_row()])}
+    costs = {bucket: record["EffectiveCost"] for bucket, record in found.items()}
+    assert costs == {"useful": 1, "wasted": 1, "startup": 2, "idle": 2}
+    tokens = {bucket: record["ConsumedQuantity"] for bucket, record in found.items()}
+    assert tokens == {"useful": 50, "wasted": 9, "startup": 0, "idle": 0}
+    hours = {bucket: record["PricingQuantity"] for bucket, record in found.items()}
+    assert hours == {"useful": 1, "wasted": 1, "startup": 2, "idle": 2}
+    assert found["useful"]["x_InputTokens"] == 7
+    assert found["useful"]["x_Rows"] == 4
+    assert found["idle"]["x_Rows"] is None
+    assert found["wasted"]["ListCost"] == 3
+    assert found["wasted"]["x_ShardId"] == 12
+
+
+def test_what_took_no_time_is_no_row() -> None:
+    quick = cost_row(buckets=Buckets(useful=HOUR), wasted=Decimal(0), overhead=Decimal(0))
+    by_bucket = Counter(record["x_Bucket"] for record in records([quick]))
+    assert by_bucket == {"useful": 1, "wasted": 1}, "wasted tokens are told in any case"
+    nothing = cost_row(
+        buckets=Buckets(),
+        tokens=TokenCounts(),
+        **dict.fromkeys(("useful", "wasted", "overhead"), Decimal(0)),
+    )
+    assert records([nothing]) == []
+
+
+def test_what_rounding_leaves_is_told_even_without_time() -> None:
+    least = Decimal("0.000000000001")
+    rest = cost_row(
+        buckets=Buckets(), useful=Decimal(0), wasted=Decimal(0), overhead=-least, shard_id=None
+    )
+    costs = {record["x_Bucket"]: record["EffectiveCost"] for record in records([rest])}
+    assert costs["idle"] == -least
+    assert sum_of(costs.values()) == -least
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "category"),
+    [("spot", "Dynamic"), ("on-demand", "Standard"), ("unknown", "Other"), ("reserved", "Other")],
+)
+def test_each_pricing_category(lifecycle: str, category: str) -> None:
+    found = records([cost_row(node=Node("i-1", "g6.xlarge", "us-east-1a", lifecycle))])
+    assert {record["PricingCategory"] for record in found} == {category}
+
+
+@pytest.mark.parametrize(
+    ("zone", "place"),
+    [
+        ("us-east-1a", Place("Amazon Web Services", "us-east-1")),
+        ("us-gov-west-1b", Place("Amazon Web Services", "us-gov-west-1")),
+        ("us-west-2-lax-1a", Place("Amazon Web Services", "us-west-2")),
+        ("ap-northeast-3c", Place("Amazon Web Services", "ap-northeast-3")),
+        ("us-central1-a", Place("Google Cloud", "us-central1")),
+        ("northamerica-northeast1-c", Place("Google Cloud", "northamerica-northeast1")),
+        ("eastus2-1", Place("Microsoft Azure", "eastus2")),
+        ("eastus-3", Place("Microsoft Azure", "eastus")),
+        ("cellar", Place()),
+        ("unknown", Place()),
+        ("", Place()),
+    ],
+)
+def test_a_zone_tells_whose_it_is(zone: str, place: Place) -> None:
+    assert place_of(zone) == place
+    [record, *_] = records([cost_row(node=Node("i-1", "g6.xlarge", zone, "spot"))])
+    assert record["InvoiceIssuerName"] == (place.issuer or "unknown")
+    assert (record["RegionId"], record["RegionName"]) == (place.region, place.region)
+    assert record["InvoiceIssuerName"] != record["ProviderName"], "BilledCost is 0 for that reason"
+
+
+def test_a_machine_that_nobody_knows_is_null_or_unknown() -> None:
+    [record, *_] = records([cost_row(node=Node())])
+    for name in ("AvailabilityZone", "ResourceId", "ResourceType", "SkuPriceDetails", "RegionId"):
+        assert record[name] is None
+    assert (record["SkuId"], record["SkuPriceId"]) == ("unknown", "unknown/unknown/unknown")
+
+
+def test_an_unknown_price_is_null_and_never_nothing() -> None:
+    unknown = NodePrice(None, "unknown", Decimal(3))
+    [record, *_] = records([cost_row(price=unknown, useful=None, wasted=None, overhead=None)])
+    for name in ("EffectiveCost", "ContractedCost", "ContractedUnitPrice"):
+        assert record[name] is None
+    assert (record["ListCost"], record["ListUnitPrice"]) == (3, 3)
+    assert record["x_PriceSource"] == "unknown"
+
+
+def test_without_an_on_demand_price_the_list_is_the_nodes_own() -> None:
+    [record, *_] = records([cost_row(price=NodePrice(Decimal(1), "a book"))])
+    assert (record["ListUnitPrice"], record["x_OnDemandEquivalent"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("started", "first", "after"),
+    [
+        (datetime(2026, 12, 31, 22, tzinfo=UTC), "2026-12-01", "2027-01-01"),
+        (datetime(2028, 2, 29, tzinfo=UTC), "2028-02-01", "2028-03-01"),
+        (datetime(2026, 11, 1, tzinfo=UTC), "2026-11-01", "2026-12-01"),
+    ],
+)
+def test_billing_periods_are_calendar_months(started: datetime, first: str, after: str) -> None:
+    [record, *_] = records([cost_row(started_at=started)])
+    assert record["BillingPeriodStart"] == datetime.fromisoformat(f"{first}T00:00:00Z")
+    assert record["BillingPeriodEnd"] == datetime.fromisoformat(f"{after}T00:00:00Z")
+
+
+def test_duckdb_and_polars_read_it(tmp_path: Path) -> None:
+    file = tmp_path / "focus.parquet"
+    file.write_bytes(encode_focus([cost_row(), cost_row(shard_id=None, epoch=None, end=None)]))
+    with duckdb.connect() as database:
+        rows = database.read_parquet(str(file))
+        projects = rows.project("Tags->>'Project'").distinct().fetchall()
+        by_bucket = database.execute(
+            "SELECT x_Bucket, sum(EffectiveCost) FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            [str(file)],
+        ).fetchall()
+    assert projects == [("search",)]
+    assert by_bucket == [("idle", 4), ("startup", 4), ("useful", 2), ("wasted", 2)]
+    table = pl.read_parquet(file)
+    by_polars = table["Tags"].str.json_path_match("$.Project")
+    assert by_polars.unique().to_list() == ["search"]
+    assert json.loads(table["Tags"][0]) == TAGS
+    assert table["EffectiveCost"].sum() == 12
+
+
+def test_the_version_it_follows_is_in_the_file() -> None:
+    metadata = pq.read_metadata(io.BytesIO(encode_focus([]))).metadata
+    assert metadata[b"FocusVersion"] == b"1.2"
+
+
+@bounded
+@given(closed_books())
+def test_contracted_costs_are_exactly_what_the_time_cost(closed: Closed) -> None:
+    for record in records(closed.rows()):
+        micros = round(record["PricingQuantity"] * HOUR)
+        assert record["ContractedCost"] == dollars(micros, record["ContractedUnitPrice"])
+        assert record["ListCost"] == dollars(micros, record["ListUnitPrice"])
