@@ -109,6 +109,12 @@ class BudgetReached(SpotmillError):
     exit_code = 4
 
 
+class CostRefused(SpotmillError):
+    """The run would cost more than was allowed, or nobody can tell: raise the limit or ask for less."""
+
+    exit_code = 4
+
+
 class Interrupted(SpotmillError):
     """Asked to stop with work left over; everything finished is saved and `resume` goes on."""
 

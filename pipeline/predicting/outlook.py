@@ -1,0 +1,294 @@
+"""What a run of a job is expected to take and cost, as one JSON document.
+
+Nothing in it is invented: what neither an earlier run nor a sample tells is null, and says why. It
+enters no books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from statistics import NormalDist
+from typing import Any
+
+from pipeline.at_hand import JobAtHand
+from pipeline.core.errors import CostRefused
+from pipeline.core.money import decimal_of, decimal_text
+from pipeline.core.past import Past, PastRun
+from pipeline.core.prediction import (
+    HIGH,
+    MIDDLE,
+    Forecast,
+    OutputTokens,
+    Work,
+    forecast,
+    price_variance,
+    tokens_from_runs,
+    tokens_from_sample,
+)
+from pipeline.core.sampled import CONFIDENCE, Estimate
+from pipeline.predicting.generating import Generated
+from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
+from pipeline.predicting.otherwise import Otherwise
+from pipeline.predicting.places import (
+    ON_DEMAND,
+    SPOT,
+    Place,
+    Prices,
+    chosen_place,
+    places,
+    prices_of,
+)
+from pipeline.predicting.rows import Counted
+from pipeline.spot.node import node_from_environment
+
+Json = dict[str, Any]
+_CENT_OF_A_CENT = Decimal("0.000001")
+_LONGER_PROMPTS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
+    not, in words, where nobody counted."""
+
+    planned: int
+    shards: int
+    workers: int
+    runs: Sequence[EarlierRun]
+    counted: Counted | str
+    generated: Generated | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    here: JobAtHand
+    evidence: Evidence
+    work: Work
+    alike: Past
+    paced: Past
+    tokens: OutputTokens | None
+    prices: Prices
+    chosen: Place
+    chosen_because: str
+
+    def forecast_on(self, place: Place) -> Forecast | None:
+        if self.tokens is None:
+            return None
+        generated = self.evidence.generated
+        here = generated and node_from_environment().instance_type == place.machine
+        measured = generated.measured if generated and here else None
+        return forecast(self.work, self.tokens, self.paced, *place, measured)
+
+    def usd(self, found: Forecast | None, place: Place, share: float) -> Decimal | None:
+        """With what the price itself may move by, where it is a market's."""
+        if found is None:
+            return None
+        if place.lifecycle == SPOT:
+            moves = price_variance(self.paced, *place)
+            found = Forecast(
+                found.expected,
+                found.spread.wider(moves),
+                found.overhead,
+                found.interruptions,
+                found.parts,
+            )
+        usd = found.usd(share, self.prices.of(place).usd_per_hour)
+        return None if usd is None else usd.quantize(_CENT_OF_A_CENT, ROUND_HALF_EVEN)
+
+    def candidate(self, place: Place) -> Json:
+        found, price = self.forecast_on(place), self.prices.of(place)
+        return {
+            "machine": place.machine,
+            "lifecycle": place.lifecycle,
+            "chosen": place == self.chosen,
+            "usd_per_hour": decimal_text(price.usd_per_hour),
+            "price_source": price.source,
+            "worker_hours_p50": _hours(found, MIDDLE),
+            "usd_p50": decimal_text(self.usd(found, place, MIDDLE)),
+            "usd_p90": decimal_text(self.usd(found, place, HIGH)),
+        }
+
+    def would_have_cost(self) -> Json:
+        if self.tokens is None:
+            return {}
+        chosen = self.forecast_on(self.chosen)
+        other = Otherwise(
+            self.here.job,
+            self.work,
+            self.tokens,
+            self.evidence.runs,
+            self.paced,
+            self.chosen,
+            lambda found, place: self.usd(found, place, MIDDLE),
+        )
+        there = self.forecast_on(Place(self.chosen.machine, ON_DEMAND))
+        found = {
+            "on_demand": other.on_demand(there),
+            "unspeculated": other.unspeculated(chosen),
+            "unquantized": other.unquantized(chosen),
+        }
+        return {name: {"usd": decimal_text(usd), "why": why} for name, (usd, why) in found.items()}
+
+
+def outlook(here: JobAtHand, evidence: Evidence) -> Json:
+    """The document. Raises `JobInvalid` for a price book that is none."""
+    view = _view(here, evidence)
+    found = view.forecast_on(view.chosen)
+    listed = places([run.told for run in evidence.runs], view.prices)
+    every = list(dict.fromkeys([view.chosen, *listed]))
+    return {
+        "rows_to_answer": view.work.rows,
+        "workers": view.work.workers,
+        "prompt_tokens": _prompt_tokens(view),
+        "output_tokens": _output_tokens(view),
+        "worker_hours": {"p50": _hours(found, MIDDLE), "p90": _hours(found, HIGH)},
+        "usd": {
+            "p50": decimal_text(view.usd(found, view.chosen, MIDDLE)),
+            "p90": decimal_text(view.usd(found, view.chosen, HIGH)),
+        },
+        "chosen": {**view.chosen._asdict(), "why": view.chosen_because},
+        "overhead_share": None if found is None else round(found.overhead, 4),
+        "interruptions": None if found is None else round(found.interruptions, 3),
+        "uncertainty": {} if found is None else {k: round(v, 4) for k, v in found.parts.items()},
+        "candidates": [view.candidate(place) for place in every],
+        "would_have_cost": view.would_have_cost(),
+        "rests_on": {
+            "runs": [run.told.run_id for run in evidence.runs if run.told in view.alike.runs],
+            "runs_of_this_pace": len(view.paced.runs),
+            "sample_rows": evidence.generated and len(evidence.generated.lengths),
+        },
+        "notes": _notes(view, found),
+    }
+
+
+def _view(here: JobAtHand, evidence: Evidence) -> _Outlook:
+    job, runs = here.job, evidence.runs
+    told = [run.told for run in runs]
+    alike = Past.of((r.told for r in runs if answers_alike(r.job, job)), job.chunks.seconds)
+    paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
+    rows, error = _rows(evidence, alike.runs)
+    work = Work(rows, max(1, min(evidence.workers, evidence.shards)), job.chunks.seconds, error)
+    tokens = (
+        tokens_from_sample(evidence.generated.lengths, work)
+        if evidence.generated
+        else tokens_from_runs(alike, work)
+    )
+    place, because = chosen_place([*paced.runs, *told])
+    prices = prices_of(here, told)
+    return _Outlook(here, evidence, work, alike, paced, tokens, prices, place, because)
+
+
+def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:
+    """Rows to be answered, and the variance of their logarithm where they were estimated."""
+    counted = evidence.counted
+    if isinstance(counted, Counted):
+        z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+        return round(counted.rows.total), ((counted.rows.error or 0.0) / z) ** 2
+    planned = sum(run.planned for run in alike)
+    share = sum(run.rows for run in alike) / planned if planned else 1.0
+    return round(evidence.planned * share), 0.0
+
+
+def _prompt_tokens(view: _Outlook) -> Json:
+    counted = view.evidence.counted
+    if isinstance(counted, Counted):
+        source = (
+            f"counted, all {counted.rows_read} rows"
+            if counted.every_row
+            else f"counted, a random sample of {counted.rows_read} rows"
+        )
+        return {**_interval(counted.prompt_tokens), "source": source}
+    rows = sum(run.rows for run in view.alike.runs)
+    if not rows:
+        return {"expected": None, "low": None, "high": None, "source": f"unknown: {counted}"}
+    mean = sum(run.input for run in view.alike.runs) / rows
+    source = f"the mean of {len(view.alike.runs)} earlier runs; {counted}"
+    return {"expected": round(mean * view.work.rows), "low": None, "high": None, "source": source}
+
+
+def _interval(found: Estimate) -> Json:
+    """`low` and `high` are those of 95% confidence."""
+    low, high = found.low, found.high
+    return {
+        "expected": round(found.total),
+        "low": None if low is None else round(low),
+        "high": None if high is None else round(high),
+    }
+
+
+def _output_tokens(view: _Outlook) -> Json:
+    tokens, counted = view.tokens, view.evidence.counted
+    most = (
+        round(counted.most_output_tokens.total)
+        if isinstance(counted, Counted)
+        else view.work.rows * view.here.job.sampling.max_tokens
+    )
+    if tokens is None:
+        known = {"p50": None, "p90": None, "a_row": None, "deviation_a_row": None, "at_most": most}
+        why = "max_tokens alone: there is no earlier run, and no --sample"
+        return {**known, "source": why}
+    source = (
+        f"{len(view.alike.runs)} earlier runs"
+        if tokens.from_runs
+        else f"a generated sample of {len(view.evidence.generated.lengths)} rows"
+        if view.evidence.generated
+        else "unknown"
+    )
+    return {
+        "p50": min(most, round(tokens.at(MIDDLE))),
+        "p90": min(most, round(tokens.at(HIGH))),
+        "a_row": round(tokens.per_row, 2),
+        "deviation_a_row": round(tokens.row_spread, 2),
+        "at_most": most,
+        "source": source,
+    }
+
+
+def _hours(found: Forecast | None, share: float) -> float | None:
+    return None if found is None else round(found.seconds(share) / 3_600, 6)
+
+
+def _notes(view: _Outlook, found: Forecast | None) -> list[str]:
+    """What a reader should know before believing the figures."""
+    notes: list[str] = []
+    if found is None:
+        notes.append(
+            "hours and cost are unknown: no earlier run of this job on such a machine tells its "
+            "pace; `spotmill plan --sample 200` on one measures it"
+        )
+    elif view.prices.of(view.chosen).usd_per_hour is None:
+        notes.append("cost is unknown: no price is known of the machine the run is going to be on")
+    if found is not None and not view.paced.runs:
+        notes.append("the pace is that of a minute's sample; waiting and duplicates are not in it")
+    counted = view.evidence.counted
+    rows = sum(run.rows for run in view.alike.runs)
+    if isinstance(counted, Counted) and rows and view.work.rows:
+        before = sum(run.input for run in view.alike.runs) / rows
+        now = counted.prompt_tokens.total / view.work.rows
+        if before and abs(now / before - 1) > _LONGER_PROMPTS:
+            notes.append(
+                f"prompts have {now:.0f} tokens a row, {before:.0f} in earlier runs: the pace of "
+                "these may not be this run's"
+            )
+    return notes
+
+
+def refuse_above(document: Json, max_usd: Decimal) -> None:
+    """Raises `CostRefused` when the chosen place's p90 is above the limit, or nobody knows it."""
+    high = decimal_of(document["usd"]["p90"])
+    if high is None:
+        raise CostRefused(
+            f"nobody can tell whether the run stays below {max_usd} USD",
+            where="--max-usd",
+            why="; ".join(document["notes"]) or "the p90 of its cost is unknown",
+            hint="give cost.prices, and `--sample 200` where no earlier run tells the pace",
+        )
+    if high > max_usd:
+        raise CostRefused(
+            f"the run costs {document['usd']['p50']} USD at p50 and {high} USD at p90, "
+            f"more than {max_usd} USD",
+            where="--max-usd, against the p90",
+            hint="raise the limit, answer fewer rows, or lower sampling.max_tokens",
+        )
