@@ -110,7 +110,7 @@ class BudgetReached(SpotmillError):
 
 
 class CostRefused(SpotmillError):
-    """The run would cost more than was allowed, or nobody can tell: raise the limit or ask for less."""
+    """A run would cost more than was allowed, or nobody can tell: allow more, or ask for less."""
 
     exit_code = 4
 

@@ -87,7 +87,9 @@ def tokens_from_sample(lengths: Sequence[int], work: Work) -> OutputTokens | Non
     mean = sum(lengths) / len(lengths)
     row_variance = variance(lengths)
     chance = row_variance / mean**2 / max(1, work.rows)
-    of_sample = row_variance / mean**2 / len(lengths) * max(0.0, 1 - len(lengths) / work.rows)
+    of_sample = (
+        row_variance / mean**2 / len(lengths) * max(0.0, 1 - len(lengths) / max(1, work.rows))
+    )
     spread = Spread(known=sqrt(of_sample + work.rows_error))
     return OutputTokens(mean * work.rows, 1.0, spread, chance, mean, sqrt(row_variance), False)
 
@@ -156,7 +158,7 @@ def forecast_at(work: Work, tokens: OutputTokens, past: Past, pace: Pace) -> For
     return Forecast(
         expected=seconds,
         spread=spread.wider(outside),
-        overhead=1 - decoded / pace.rate / seconds,
+        overhead=1 - decoded / pace.rate / seconds if seconds else 0.0,
         interruptions=pace.interruptions * seconds / 3_600,
         parts={
             "earlier_runs": spread.scale or UNSEEN_SPREAD,

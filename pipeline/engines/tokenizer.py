@@ -24,9 +24,9 @@ def tokenizer_of(model: ModelSpec, options: StoreOptions) -> Callable[[Prompt], 
     try:
         from transformers import AutoTokenizer
 
-        loaded = AutoTokenizer.from_pretrained(
-            where, revision=model.revision, local_files_only=Path(where).is_absolute()
-        )
+        revision = {} if model.revision is None else {"revision": model.revision}
+        here = Path(where).is_absolute()
+        loaded = AutoTokenizer.from_pretrained(where, local_files_only=here, **revision)
     except Exception as problem:
         # The tokenizer's files are the model's: what reading them raises, nobody has listed.
         raise EngineFailed(

@@ -89,15 +89,21 @@ def _documents(
     if manifest is None or job is None:
         return None
     try:
-        closing = parse(manifest, as_object, layout.run_manifest_key(run))
+        closing = parse(manifest, _closing, layout.run_manifest_key(run))
         stored = parse(job, as_object, layout.job_key(run))
         spec = JobSpec.model_validate(stored.get("job"))
-        closing["finished_at"], closing["shards"]
-    except (ObjectDamaged, ValidationError, KeyError) as problem:
+    except (ObjectDamaged, ValidationError) as problem:
         log.warning("run %s is not learned from: %s", run, in_words(problem))
         return None
     # Another job's name may begin with this one's.
     return (closing, spec) if spec.name == job_name else None
+
+
+def _closing(document: Json) -> Json:
+    missing = [key for key in ("finished_at", "shards") if key not in document]
+    if missing:
+        raise KeyError(missing[0])
+    return document
 
 
 def _shard_manifests(store: ObjectStore, keys: Sequence[str]) -> list[Json]:
@@ -157,11 +163,20 @@ def paced_alike(one: JobSpec, other: JobSpec) -> bool:
     return answers_alike(one, other) and _engine(one) == _engine(other)
 
 
-def _answers(job: JobSpec) -> Json:
+def asked_alike(one: JobSpec, other: JobSpec) -> bool:
+    """Whether they ask the same of like rows, of whatever model."""
+    return _asked(one) == _asked(other)
+
+
+def _asked(job: JobSpec) -> Json:
     asked = job.model_dump(mode="json", include={"sampling", "input"})
     rows = {name: asked["input"][name] for name in ("prompt", "messages", "template")}
+    return {"sampling": asked["sampling"], "rows": rows}
+
+
+def _answers(job: JobSpec) -> Json:
     model = (without_folder(job.model.id), job.model.revision, job.model.quantization)
-    return {"sampling": asked["sampling"], "rows": rows, "model": model}
+    return {**_asked(job), "model": model}
 
 
 def _engine(job: JobSpec) -> Json:

@@ -11,13 +11,14 @@ from typing import Any
 from pipeline.core.past import Past
 from pipeline.core.prediction import Forecast, OutputTokens, Work, forecast_at
 from pipeline.job import JobSpec
-from pipeline.predicting.history import EarlierRun, answers_alike
+from pipeline.predicting.history import EarlierRun, answers_alike, asked_alike
 from pipeline.predicting.places import ON_DEMAND, Place
 
 
 @dataclass(frozen=True, slots=True)
 class Otherwise:
-    """The job as it is, to be priced as it is not."""
+    """The job as it is, to be priced as it is not. `tuned` is its model as a manifest would have it,
+    where a profile for this place is at hand."""
 
     job: JobSpec
     work: Work
@@ -25,6 +26,7 @@ class Otherwise:
     runs: Sequence[EarlierRun]
     past: Past
     place: Place
+    tuned: Mapping[str, Any] | None
     usd_of: Callable[[Forecast | None, Place], Decimal | None]
 
     def on_demand(self, there: Forecast | None) -> tuple[Decimal | None, str]:
@@ -41,8 +43,9 @@ class Otherwise:
         found = self._as_these(plain)
         if found is not None:
             return found, f"{len(plain)} earlier runs without"
-        drafting = (gain for run in alike if (gain := gain_of(run.manifest["model"])))
-        gain = next(drafting, None)
+        models = [run.manifest["model"] for run in alike]
+        models += [] if self.tuned is None else [self.tuned]
+        gain = next((gain for model in models if (gain := gain_of(model))), None)
         pace = self.past.pace(*self.place)
         if gain is None or pace is None:
             return None, "no run without it, and no trial of `spotmill tune`, is known here"
@@ -53,8 +56,9 @@ class Otherwise:
     def unquantized(self, chosen: Forecast | None) -> tuple[Decimal | None, str]:
         if self.job.model.quantization == "none":
             return self.usd_of(chosen, self.place), "the model is not quantized"
-        whole = [run for run in self.runs if run.job.model.quantization == "none"]
-        found = self._as_these([run for run in whole if _asked_alike(run.job, self.job)])
+        asked = [run for run in self.runs if asked_alike(run.job, self.job)]
+        whole = [run for run in asked if run.job.model.quantization == "none"]
+        found = self._as_these(whole)
         if found is not None:
             return found, f"{len(whole)} earlier runs with quantization: none"
         return None, "no earlier run with quantization: none on such a machine is known"
@@ -65,10 +69,6 @@ class Otherwise:
         if pace is None:
             return None
         return self.usd_of(forecast_at(self.work, self.tokens, past, pace), self.place)
-
-
-def _asked_alike(one: JobSpec, other: JobSpec) -> bool:
-    return one.sampling == other.sampling and one.input.prompt == other.input.prompt
 
 
 def gain_of(model: Mapping[str, Any]) -> float | None:

@@ -51,7 +51,8 @@ _LONGER_PROMPTS = 0.2
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
-    not, in words, where nobody counted."""
+    not, in words, where nobody counted. `tuned` is what a manifest would say of the model if the run
+    were on this machine."""
 
     planned: int
     shards: int
@@ -59,6 +60,7 @@ class Evidence:
     runs: Sequence[EarlierRun]
     counted: Counted | str
     generated: Generated | None = None
+    tuned: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,11 @@ class _Outlook:
         if self.tokens is None:
             return None
         generated = self.evidence.generated
-        here = generated and node_from_environment().instance_type == place.machine
-        measured = generated.measured if generated and here else None
+        measured = generated.measured if generated and self.is_here(place) else None
         return forecast(self.work, self.tokens, self.paced, *place, measured)
+
+    def is_here(self, place: Place) -> bool:
+        return node_from_environment().instance_type == place.machine
 
     def usd(self, found: Forecast | None, place: Place, share: float) -> Decimal | None:
         """With what the price itself may move by, where it is a market's."""
@@ -121,6 +125,7 @@ class _Outlook:
             self.evidence.runs,
             self.paced,
             self.chosen,
+            self.evidence.tuned if self.is_here(self.chosen) else None,
             lambda found, place: self.usd(found, place, MIDDLE),
         )
         there = self.forecast_on(Place(self.chosen.machine, ON_DEMAND))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from pipeline import wiring
@@ -14,6 +15,9 @@ from pipeline.predicting.generating import Generated, generated
 from pipeline.predicting.history import earlier_runs
 from pipeline.predicting.outlook import Evidence, outlook
 from pipeline.predicting.rows import Counted, Encode, count
+from pipeline.speculating import speculation_of
+
+log = logging.getLogger("spotmill")
 
 
 def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str, Any]:
@@ -23,9 +27,30 @@ def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str,
     dataset = plan if plan.copied_from is None else wiring.preview(here)
     runs = earlier_runs(here.store, here.job.name)
     found: Generated | None = None if sample is None else generated(here, dataset, sample)
-    workers = here.job.fleet.workers
-    counted = _counted(here, dataset)
-    return outlook(here, Evidence(plan.rows, len(plan.shards), workers, runs, counted, found))
+    return outlook(
+        here,
+        Evidence(
+            planned=plan.rows,
+            shards=len(plan.shards),
+            workers=here.job.fleet.workers,
+            runs=runs,
+            counted=_counted(here, dataset),
+            generated=found,
+            tuned=_tuned(here),
+        ),
+    )
+
+
+def _tuned(here: JobAtHand) -> dict[str, Any] | None:
+    """What a manifest would say of the model, if workers were on this machine."""
+    if here.job.model.speculative.method != "auto":
+        return None
+    try:
+        return {"speculative": speculation_of(here, here.job).to_json()}
+    except SpotmillError as problem:
+        # Without an engine here, nobody knows which profile would be this machine's.
+        log.info("no profile is looked for: %s", in_a_line(problem))
+        return None
 
 
 def _counted(here: JobAtHand, plan: Plan) -> Counted | str:
