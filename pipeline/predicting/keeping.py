@@ -14,7 +14,8 @@ from pipeline.core.money import decimal_of
 from pipeline.dataset.plan_file import Plan
 from pipeline.documents import MISSHAPEN, as_object, dump_for_people, in_words, parse
 from pipeline.predicting.history import earlier_runs
-from pipeline.predicting.outlook import Evidence, outlook
+from pipeline.predicting.outlook import outlook
+from pipeline.predicting.view import Evidence
 
 log = logging.getLogger("spotmill")
 

@@ -17,7 +17,7 @@ from pipeline.predicting.places import ON_DEMAND, Place
 
 @dataclass(frozen=True, slots=True)
 class Otherwise:
-    """The job as it is, to be priced as it is not. `tuned` is its model as a manifest would have it,
+    """The job as it is, to be priced as it is not. `tuned` is its model as a manifest tells it,
     where a profile for this place is at hand."""
 
     job: JobSpec

@@ -6,140 +6,25 @@ enters no books.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
-from statistics import NormalDist
+from decimal import Decimal
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import CostRefused
 from pipeline.core.money import decimal_of, decimal_text
-from pipeline.core.past import Past, PastRun
-from pipeline.core.prediction import (
-    HIGH,
-    MIDDLE,
-    Forecast,
-    OutputTokens,
-    Work,
-    forecast,
-    price_variance,
-    tokens_from_runs,
-    tokens_from_sample,
-)
-from pipeline.core.sampled import CONFIDENCE, Estimate
-from pipeline.predicting.generating import Generated
-from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
-from pipeline.predicting.otherwise import Otherwise
-from pipeline.predicting.places import (
-    ON_DEMAND,
-    SPOT,
-    Place,
-    Prices,
-    chosen_place,
-    places,
-    prices_of,
-)
+from pipeline.core.prediction import HIGH, MIDDLE, Forecast
+from pipeline.core.sampled import Estimate
+from pipeline.predicting.places import Place, places
 from pipeline.predicting.rows import Counted
-from pipeline.spot.node import node_from_environment
+from pipeline.predicting.view import Evidence, View, view_of
 
 Json = dict[str, Any]
-_CENT_OF_A_CENT = Decimal("0.000001")
 _LONGER_PROMPTS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
-    not, in words, where nobody counted. `tuned` is what a manifest would say of the model if the run
-    were on this machine."""
-
-    planned: int
-    shards: int
-    workers: int
-    runs: Sequence[EarlierRun]
-    counted: Counted | str
-    generated: Generated | None = None
-    tuned: Json | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Outlook:
-    here: JobAtHand
-    evidence: Evidence
-    work: Work
-    alike: Past
-    paced: Past
-    tokens: OutputTokens | None
-    prices: Prices
-    chosen: Place
-    chosen_because: str
-
-    def forecast_on(self, place: Place) -> Forecast | None:
-        if self.tokens is None:
-            return None
-        generated = self.evidence.generated
-        measured = generated.measured if generated and self.is_here(place) else None
-        return forecast(self.work, self.tokens, self.paced, *place, measured)
-
-    def is_here(self, place: Place) -> bool:
-        return node_from_environment().instance_type == place.machine
-
-    def usd(self, found: Forecast | None, place: Place, share: float) -> Decimal | None:
-        """With what the price itself may move by, where it is a market's."""
-        if found is None:
-            return None
-        if place.lifecycle == SPOT:
-            moves = price_variance(self.paced, *place)
-            found = Forecast(
-                found.expected,
-                found.spread.wider(moves),
-                found.overhead,
-                found.interruptions,
-                found.parts,
-            )
-        usd = found.usd(share, self.prices.of(place).usd_per_hour)
-        return None if usd is None else usd.quantize(_CENT_OF_A_CENT, ROUND_HALF_EVEN)
-
-    def candidate(self, place: Place) -> Json:
-        found, price = self.forecast_on(place), self.prices.of(place)
-        return {
-            "machine": place.machine,
-            "lifecycle": place.lifecycle,
-            "chosen": place == self.chosen,
-            "usd_per_hour": decimal_text(price.usd_per_hour),
-            "price_source": price.source,
-            "worker_hours_p50": _hours(found, MIDDLE),
-            "usd_p50": decimal_text(self.usd(found, place, MIDDLE)),
-            "usd_p90": decimal_text(self.usd(found, place, HIGH)),
-        }
-
-    def would_have_cost(self) -> Json:
-        if self.tokens is None:
-            return {}
-        chosen = self.forecast_on(self.chosen)
-        other = Otherwise(
-            self.here.job,
-            self.work,
-            self.tokens,
-            self.evidence.runs,
-            self.paced,
-            self.chosen,
-            self.evidence.tuned if self.is_here(self.chosen) else None,
-            lambda found, place: self.usd(found, place, MIDDLE),
-        )
-        there = self.forecast_on(Place(self.chosen.machine, ON_DEMAND))
-        found = {
-            "on_demand": other.on_demand(there),
-            "unspeculated": other.unspeculated(chosen),
-            "unquantized": other.unquantized(chosen),
-        }
-        return {name: {"usd": decimal_text(usd), "why": why} for name, (usd, why) in found.items()}
 
 
 def outlook(here: JobAtHand, evidence: Evidence) -> Json:
     """The document. Raises `JobInvalid` for a price book that is none."""
-    view = _view(here, evidence)
+    view = view_of(here, evidence)
     found = view.forecast_on(view.chosen)
     listed = places([run.told for run in evidence.runs], view.prices)
     every = list(dict.fromkeys([view.chosen, *listed]))
@@ -157,8 +42,11 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
         "overhead_share": None if found is None else round(found.overhead, 4),
         "interruptions": None if found is None else round(found.interruptions, 3),
         "uncertainty": {} if found is None else {k: round(v, 4) for k, v in found.parts.items()},
-        "candidates": [view.candidate(place) for place in every],
-        "would_have_cost": view.would_have_cost(),
+        "candidates": [_candidate(view, place) for place in every],
+        "would_have_cost": {
+            name: {"usd": decimal_text(usd), "why": why}
+            for name, (usd, why) in view.otherwise().items()
+        },
         "rests_on": {
             "runs": [run.told.run_id for run in evidence.runs if run.told in view.alike.runs],
             "runs_of_this_pace": len(view.paced.runs),
@@ -168,35 +56,21 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
     }
 
 
-def _view(here: JobAtHand, evidence: Evidence) -> _Outlook:
-    job, runs = here.job, evidence.runs
-    told = [run.told for run in runs]
-    alike = Past.of((r.told for r in runs if answers_alike(r.job, job)), job.chunks.seconds)
-    paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
-    rows, error = _rows(evidence, alike.runs)
-    work = Work(rows, max(1, min(evidence.workers, evidence.shards)), job.chunks.seconds, error)
-    tokens = (
-        tokens_from_sample(evidence.generated.lengths, work)
-        if evidence.generated
-        else tokens_from_runs(alike, work)
-    )
-    place, because = chosen_place([*paced.runs, *told])
-    prices = prices_of(here, told)
-    return _Outlook(here, evidence, work, alike, paced, tokens, prices, place, because)
+def _candidate(view: View, place: Place) -> Json:
+    found, price = view.forecast_on(place), view.prices.of(place)
+    return {
+        "machine": place.machine,
+        "lifecycle": place.lifecycle,
+        "chosen": place == view.chosen,
+        "usd_per_hour": decimal_text(price.usd_per_hour),
+        "price_source": price.source,
+        "worker_hours_p50": _hours(found, MIDDLE),
+        "usd_p50": decimal_text(view.usd(found, place, MIDDLE)),
+        "usd_p90": decimal_text(view.usd(found, place, HIGH)),
+    }
 
 
-def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:
-    """Rows to be answered, and the variance of their logarithm where they were estimated."""
-    counted = evidence.counted
-    if isinstance(counted, Counted):
-        z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-        return round(counted.rows.total), ((counted.rows.error or 0.0) / z) ** 2
-    planned = sum(run.planned for run in alike)
-    share = sum(run.rows for run in alike) / planned if planned else 1.0
-    return round(evidence.planned * share), 0.0
-
-
-def _prompt_tokens(view: _Outlook) -> Json:
+def _prompt_tokens(view: View) -> Json:
     counted = view.evidence.counted
     if isinstance(counted, Counted):
         source = (
@@ -223,7 +97,7 @@ def _interval(found: Estimate) -> Json:
     }
 
 
-def _output_tokens(view: _Outlook) -> Json:
+def _output_tokens(view: View) -> Json:
     tokens, counted = view.tokens, view.evidence.counted
     most = (
         round(counted.most_output_tokens.total)
@@ -255,7 +129,7 @@ def _hours(found: Forecast | None, share: float) -> float | None:
     return None if found is None else round(found.seconds(share) / 3_600, 6)
 
 
-def _notes(view: _Outlook, found: Forecast | None) -> list[str]:
+def _notes(view: View, found: Forecast | None) -> list[str]:
     """What a reader should know before believing the figures."""
     notes: list[str] = []
     if found is None:

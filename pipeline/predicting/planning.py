@@ -13,8 +13,9 @@ from pipeline.engine_loading import SCRIPTED, engine_loader
 from pipeline.engines.tokenizer import tokenizer_of
 from pipeline.predicting.generating import Generated, generated
 from pipeline.predicting.history import earlier_runs
-from pipeline.predicting.outlook import Evidence, outlook
+from pipeline.predicting.outlook import outlook
 from pipeline.predicting.rows import Counted, Encode, count
+from pipeline.predicting.view import Evidence
 from pipeline.speculating import speculation_of
 
 log = logging.getLogger("spotmill")
