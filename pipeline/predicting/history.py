@@ -45,7 +45,7 @@ class EarlierRun:
 def earlier_runs(store: ObjectStore, job_name: str, but: str = "") -> list[EarlierRun]:
     """At most `MOST_RUNS`, the newest first; `but` is left out. What cannot be read is passed over,
     and said in the log: a prediction stops no run."""
-    keys = store.list(layout.run_prefix(job_name).rstrip("/"))
+    keys = store.list(layout.RUNS)
     shards: dict[str, list[str]] = {}
     complete: set[str] = set()
     for key in keys:
@@ -56,7 +56,9 @@ def earlier_runs(store: ObjectStore, job_name: str, but: str = "") -> list[Earli
             complete.add(run)
         elif layout.shard_of_manifest(key) is not None:
             shards.setdefault(run, []).append(key)
-    named = sorted(complete, reverse=True)[:_MOST_LOOKED_AT]
+    # A run may have any name; most have the job's and a date.
+    ordered = sorted(complete, key=lambda run: (run.startswith(job_name), run), reverse=True)
+    named = ordered[:_MOST_LOOKED_AT]
     bodies = get_together(
         store.get,
         [key(run) for run in named for key in (layout.run_manifest_key, layout.job_key)],
@@ -95,7 +97,6 @@ def _documents(
     except (ObjectDamaged, ValidationError) as problem:
         log.warning("run %s is not learned from: %s", run, in_words(problem))
         return None
-    # Another job's name may begin with this one's.
     return (closing, spec) if spec.name == job_name else None
 
 

@@ -14,6 +14,8 @@ from pipeline.core.past import PastRun
 from pipeline.prices import PriceBook, parse_prices
 from pipeline.spot.node import node_from_environment
 
+_HOUR_MICROS = Decimal(3_600_000_000)
+_GRAIN = Decimal("0.000001")
 SPOT, ON_DEMAND, UNKNOWN = "spot", "on-demand", "unknown"
 
 
@@ -59,8 +61,10 @@ def prices_of(here: JobAtHand, runs: Sequence[PastRun]) -> Prices:
 def _paid(run: PastRun, place: Place) -> tuple[Decimal, str] | None:
     own = [s for s in run.sessions if Place(s.machine, s.lifecycle) == place]
     usd = sum((s.usd for s in own if s.usd is not None), Decimal(0))
-    hours = sum(Decimal(s.buckets.total) for s in own if s.usd is not None) / 3_600_000_000
-    return (usd / hours, f"paid in {run.run_id}") if hours else None
+    micros = sum(s.buckets.total for s in own if s.usd is not None)
+    if not micros:
+        return None
+    return (usd * _HOUR_MICROS / micros).quantize(_GRAIN), f"paid in {run.run_id}"
 
 
 def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:

@@ -23,7 +23,7 @@ machines:
 
 @pytest.fixture
 def job(tmp_path: Path) -> str:
-    write(questions(120), str(tmp_path / "prompts" / "a.parquet"))
+    write(questions(120), str(tmp_path / "prompts" / "a.parquet"), 40)
     (tmp_path / "prices.yaml").write_text(BOOK)
     path = job_file(
         tmp_path / "job.yaml",
