@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from pipeline import wiring
@@ -20,8 +21,9 @@ from pipeline.predicting.generating import generated
 from pipeline.predicting.history import earlier_runs, past_run
 from pipeline.predicting.keeping import keep_prediction, prediction_error
 from pipeline.predicting.otherwise import gain_of
-from pipeline.predicting.outlook import refuse_above
+from pipeline.predicting.outlook import outlook, refuse_above
 from pipeline.predicting.planning import predict
+from pipeline.predicting.view import Evidence
 from pipeline.spot.signals import NoNotice
 from tests.e2e.house import job_file, questions, write
 from tests.simulation.fakes import VirtualClock
@@ -329,3 +331,46 @@ def test_the_limit_is_held_against_the_p90(bench: Bench) -> None:
     refuse_above(said, high)
     with pytest.raises(CostRefused, match="p90"):
         refuse_above(said, (middle + high) / 2)
+
+
+# What a reader is told beside the figures.
+
+
+def test_longer_prompts_than_before_are_pointed_out(bench: Bench) -> None:
+    bench.ran("one")
+    assert bench.plan()["notes"] == []
+    table = questions(ROWS)
+    longer = [text * 3 for text in table.column("question").to_pylist()]
+    changed = table.set_column(1, "question", pa.array(longer))
+    write(changed, str(bench.place / "prompts" / "a.parquet"))
+    [note] = bench.plan()["notes"]
+    assert "earlier runs" in note
+
+
+def test_a_tuned_gain_tells_what_the_job_costs_without_speculation(bench: Bench) -> None:
+    speculating = {"id": "scripted://?window=8&tokens=30&step_seconds=0.001", "speculative": "auto"}
+    bench.ran("one", model=speculating)
+    here = bench.here(model=speculating)
+    [run] = earlier_runs(here.store, "questions")
+    settings = {"method": "ngram", "num_speculative_tokens": 4}
+    trials = [{"settings": settings, "gain": 2.0}]
+    used = {**settings, "profile": {"trials": trials}}
+    drafted = replace(run, manifest={**run.manifest, "model": {"speculative": used}})
+    evidence = Evidence(ROWS, 3, 1, [drafted], "nobody counted")
+    told = outlook(here, evidence)
+    spent = Decimal(told["usd"]["p50"])
+    without = told["would_have_cost"]["unspeculated"]
+    assert "2.00 times" in without["why"]
+    # Decoding takes twice as long, and starting the worker as long as ever.
+    assert spent < Decimal(without["usd"]) < 2 * spent
+
+
+def test_a_machine_without_a_price_has_hours_and_no_cost(bench: Bench) -> None:
+    bench.ran("one")
+    said = bench.plan(cost={})
+    # What was paid for it before is known from the run's own manifest.
+    assert said["candidates"][0]["price_source"] == "paid in one"
+    assert Decimal(said["candidates"][0]["usd_per_hour"]) == Decimal("0.36")
+    dear = next(one for one in said["candidates"] if one["lifecycle"] == "on-demand")
+    assert dear["worker_hours_p50"] > 0
+    assert (dear["usd_per_hour"], dear["usd_p50"], dear["usd_p90"]) == (None, None, None)
