@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -12,7 +12,6 @@ from pipeline.at_hand import JobAtHand, text_at
 from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.past import PastRun
 from pipeline.prices import PriceBook, parse_prices
-from pipeline.spot.node import node_from_environment
 
 _HOUR_MICROS = Decimal(3_600_000_000)
 _GRAIN = Decimal("0.000001")
@@ -28,8 +27,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The job's own price book first, then what the newest earlier run paid."""
+    """The job's own price book first, then what the newest earlier run paid. `at_hand` is the node
+    that asks, in whose zone prices are looked for."""
 
+    at_hand: Node
     book: PriceBook | None
     runs: Sequence[PastRun]
 
@@ -43,19 +44,22 @@ class Prices:
     def _listed(self, place: Place) -> NodePrice:
         if self.book is None:
             return UNKNOWN_PRICE
-        return self.book.price_of(Node(instance_type=place.machine, lifecycle=place.lifecycle))
+        return self.book.price_of(
+            replace(self.at_hand, instance_type=place.machine, lifecycle=place.lifecycle)
+        )
 
     @property
     def machines(self) -> list[str]:
         return [] if self.book is None else list(self.book.machines)
 
 
-def prices_of(here: JobAtHand, runs: Sequence[PastRun]) -> Prices:
+def prices_of(here: JobAtHand, at_hand: Node, runs: Sequence[PastRun]) -> Prices:
     """Raises `JobInvalid` for a price book that is none."""
     uri = here.job.cost.prices
     if uri is None:
-        return Prices(None, runs)
-    return Prices(parse_prices(text_at(uri, "the price book", here.options), uri), runs)
+        return Prices(at_hand, None, runs)
+    book = parse_prices(text_at(uri, "the price book", here.options), uri)
+    return Prices(at_hand, book, runs)
 
 
 def _paid(run: PastRun, place: Place) -> tuple[Decimal, str] | None:
@@ -70,8 +74,7 @@ def _paid(run: PastRun, place: Place) -> tuple[Decimal, str] | None:
 def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:
     """Spot and on-demand of every machine that an earlier run was on, that this command is on, or
     that the job's price book lists; machines without a name as they were."""
-    at_hand = node_from_environment()
-    named = [*_used(runs), Place(at_hand.instance_type, at_hand.lifecycle)]
+    named = [*_used(runs), _place_of(prices.at_hand)]
     machines = dict.fromkeys(
         machine
         for machine in (*(place.machine for place in named), *prices.machines)
@@ -82,15 +85,21 @@ def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:
     return list(dict.fromkeys([*both, *others]))
 
 
-def chosen_place(runs: Sequence[PastRun]) -> tuple[Place, str]:
-    """Where the run is going to be, and why that is thought: nobody asks a pool before it runs."""
-    at_hand = node_from_environment()
-    if at_hand.instance_type != UNKNOWN:
-        return Place(at_hand.instance_type, at_hand.lifecycle), "this machine"
-    for run in runs:
-        if used := _used([run]):
-            return used[0], f"as {run.run_id}"
-    return Place(UNKNOWN, at_hand.lifecycle), "nobody named another"
+def chosen_place(at_hand: Node, runs: Sequence[PastRun], measured: bool) -> tuple[Place, str]:
+    """Where the run is going to be, and why that is thought: nobody asks a pool before it runs.
+
+    On this machine if a sample was `measured` here, or runs were on such; else where the newest run
+    was, since this may be a small machine that only starts workers elsewhere.
+    """
+    here, used = _place_of(at_hand), _used(runs)
+    if measured or not used or here.machine in {place.machine for place in used}:
+        return here, "this machine"
+    newest = next(run for run in runs if run.sessions)
+    return _used([newest])[0], f"as {newest.run_id}"
+
+
+def _place_of(node: Node) -> Place:
+    return Place(node.instance_type, node.lifecycle)
 
 
 def _used(runs: Sequence[PastRun]) -> list[Place]:

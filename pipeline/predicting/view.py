@@ -69,7 +69,7 @@ class View:
         return forecast(self.work, self.tokens, self.paced, *place, measured)
 
     def is_here(self, place: Place) -> bool:
-        return node_from_environment().instance_type == place.machine
+        return self.prices.at_hand.instance_type == place.machine
 
     def usd(self, found: Forecast | None, place: Place, share: float) -> Decimal | None:
         """With what the price itself may move by, where it is a market's."""
@@ -116,8 +116,12 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
         if evidence.generated
         else tokens_from_runs(alike, work)
     )
-    place, because = chosen_place([*paced.runs, *told])
-    prices = prices_of(here, told)
+    # Asked once: where there is a cloud, its metadata service may take a while.
+    at_hand = node_from_environment()
+    place, because = chosen_place(
+        at_hand, [*paced.runs, *told], measured=evidence.generated is not None
+    )
+    prices = prices_of(here, at_hand, told)
     return View(here, evidence, work, alike, paced, tokens, prices, place, because)
 
 

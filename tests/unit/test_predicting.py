@@ -374,3 +374,17 @@ def test_a_machine_without_a_price_has_hours_and_no_cost(bench: Bench) -> None:
     dear = next(one for one in said["candidates"] if one["lifecycle"] == "on-demand")
     assert dear["worker_hours_p50"] > 0
     assert (dear["usd_per_hour"], dear["usd_p50"], dear["usd_p90"]) == (None, None, None)
+
+
+def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.ran("one")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "t3.small")
+    chosen = bench.plan()["chosen"]
+    assert (chosen["machine"], chosen["lifecycle"], chosen["why"]) == (
+        "g6.xlarge",
+        "spot",
+        "as one",
+    )
+    assert bench.plan(sample=40)["chosen"]["machine"] == "t3.small"
