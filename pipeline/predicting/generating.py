@@ -37,9 +37,9 @@ def generated(
     load: Callable[[], Engine] | None = None,
     clock: Clock | None = None,
 ) -> Generated:
-    """`rows` of the dataset, answered by the job's own engine, in a process of its own, and thrown
-    away. A quarter of them warms it up, the others are timed; fewer rows than its window, and the
-    end, when few are left, make it look slower than it is. Raises what loading raises."""
+    """`rows` of the dataset, answered by the job's own engine and thrown away. A quarter of them
+    warms it up, the others are timed; fewer rows than its window, and the end, when few are left,
+    make it look slower than it is. Raises what loading raises."""
     if rows < LEAST_ROWS:
         raise JobInvalid(f"{rows} rows tell nothing", where="--sample", hint=f">= {LEAST_ROWS}")
     check_engine(here.job)
@@ -72,4 +72,5 @@ def _loader(here: JobAtHand) -> Callable[[], Engine]:
     used = speculation_of(here, here.job).used
     model = here.job.model.model_copy(update={"speculative": used})
     load = engine_loader(here.job.model_copy(update={"model": model}), here.options)
-    return lambda: load(True)
+    # As a worker loads it first: on a CPU, a process of its own takes twice as long to start.
+    return lambda: load(False)
