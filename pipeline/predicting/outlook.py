@@ -50,7 +50,7 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
         "rests_on": {
             "runs": [run.told.run_id for run in evidence.runs if run.told in view.alike.runs],
             "runs_of_this_pace": len(view.paced.runs),
-            "sample_rows": evidence.generated and len(evidence.generated.lengths),
+            "sample_rows": len(evidence.generated.lengths) if evidence.generated else 0,
         },
         "notes": _notes(view, found),
     }
