@@ -98,12 +98,7 @@ def _interval(found: Estimate) -> Json:
 
 
 def _output_tokens(view: View) -> Json:
-    tokens, counted = view.tokens, view.evidence.counted
-    most = (
-        round(counted.most_output_tokens.total)
-        if isinstance(counted, Counted)
-        else view.work.rows * view.here.job.sampling.max_tokens
-    )
+    tokens, most = view.tokens, _most_output_tokens(view)
     if tokens is None:
         known = {"p50": None, "p90": None, "a_row": None, "deviation_a_row": None, "at_most": most}
         why = "max_tokens alone: there is no earlier run, and no --sample"
@@ -116,13 +111,25 @@ def _output_tokens(view: View) -> Json:
         else "unknown"
     )
     return {
-        "p50": min(most, round(tokens.at(MIDDLE))),
-        "p90": min(most, round(tokens.at(HIGH))),
+        "p50": _at_most(most, tokens.at(MIDDLE)),
+        "p90": _at_most(most, tokens.at(HIGH)),
         "a_row": round(tokens.per_row, 2),
         "deviation_a_row": round(tokens.row_spread, 2),
         "at_most": most,
         "source": source,
     }
+
+
+def _most_output_tokens(view: View) -> int | None:
+    """By max_tokens; None where rows that nobody read may say something else."""
+    counted, sampling = view.evidence.counted, view.here.job.sampling
+    if isinstance(counted, Counted):
+        return round(counted.most_output_tokens.total)
+    return None if "max_tokens" in sampling.columns else view.work.rows * sampling.max_tokens
+
+
+def _at_most(most: int | None, tokens: float) -> int:
+    return round(tokens) if most is None else min(most, round(tokens))
 
 
 def _hours(found: Forecast | None, share: float) -> float | None:

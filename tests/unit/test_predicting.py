@@ -388,3 +388,13 @@ def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
         "as one",
     )
     assert bench.plan(sample=40)["chosen"]["machine"] == "t3.small"
+
+
+def test_rows_that_say_their_own_max_tokens_bound_the_answers(bench: Bench) -> None:
+    asked = questions(ROWS).append_column("limit", pa.array(range(1, ROWS + 1)))
+    write(asked, str(bench.place / "prompts" / "a.parquet"))
+    sampling = {"max_tokens": 50, "columns": {"max_tokens": "limit"}}
+    said = bench.plan(sampling=sampling)
+    assert said["output_tokens"]["at_most"] == sum(range(1, ROWS + 1))
+    unread = outlook(bench.here(sampling=sampling), Evidence(ROWS, 3, 1, [], "nobody counted"))
+    assert unread["output_tokens"]["at_most"] is None
