@@ -14,6 +14,7 @@ from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.pools.prefect import DeploymentPool
+from pipeline.predicting.keeping import keep_prediction
 from pipeline.spot.signals import NoNotice
 from pipeline.supervisor import FATAL_ERRORS
 
@@ -37,6 +38,7 @@ def generate(
         wiring.check_inputs(here, plan)
         logger.info("run %s: %d shards, %d rows", here.run_id, len(plan.shards), plan.rows)
         wanted = workers or here.job.fleet.workers
+        keep_prediction(here, plan, wanted)
         pool = _pool(here, worker_deployment, wanted)
         with _notice(worker_deployment) as notice:
             wiring.supervise(here, plan, pool, notice, wanted)

@@ -25,6 +25,10 @@ from pipeline.cost_page import show_cost
 from pipeline.diagnosis import diagnosis
 from pipeline.engine_loading import check_engine
 from pipeline.job import JobSpec, ShardOrder
+from pipeline.predicting.keeping import keep_prediction, prediction_error
+from pipeline.predicting.options import MaxUsd, Sample
+from pipeline.predicting.outlook import refuse_above
+from pipeline.predicting.planning import predict
 from pipeline.showing import show
 
 Json = dict[str, Any]
@@ -96,10 +100,15 @@ def plan(
     run_id: RunId = None,
     date: Date = None,
     order: Order = None,
+    sample: Sample = None,
+    max_usd: MaxUsd = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show the shards a job would be cut into. Nothing is written or generated."""
+    """Show the shards a job would be cut into, and what its run is expected to take and cost.
+    Nothing is written, and nothing generated but for a --sample."""
     here = open_job(job, run_id, date)
+    if sample is not None:
+        _start_as_workers_are(here)
     wanted = here.job.shards.order if order is None else order
     started_at = time.monotonic()
     made = wiring.preview_in_order(here) if wanted == "prefix" else wiring.preview(here)
@@ -112,8 +121,11 @@ def plan(
         "bytes": shards.bytes,
         "files": len(made.origin.files),
         "largest_shard_rows": shards.largest_rows,
+        **predict(here, made, sample),
     }
     show(document, as_json, f"plan of {here.run_id}, by {wanted}, made in {seconds:.1f} s")
+    if max_usd is not None:
+        refuse_above(document, max_usd)
     return DONE
 
 
@@ -151,6 +163,7 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
         wiring.check_inputs(here, made)
         wanted = workers or here.job.fleet.workers
         if no_prefect:
+            keep_prediction(here, made, wanted)
             pool = wiring.local_pool(here, wanted)
             with wiring.worker_notice(signals=True) as notice:
                 wiring.supervise(here, made, pool, notice, wanted)
@@ -163,7 +176,10 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
             manifest = generate_here(here, wanted)
     else:
         wiring.export_books(here, made)
-    show(_summary(manifest), as_json, f"run {here.run_id} is complete", whole=manifest)
+    off = prediction_error(here, manifest)
+    more = {} if off is None else {"prediction": off}
+    summary = {**_summary(manifest), **more}
+    show(summary, as_json, f"run {here.run_id} is complete", whole={**manifest, **more})
     return DONE_WITH_ERRORS if manifest["output"]["rows_error"] else DONE
 
 

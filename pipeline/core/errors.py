@@ -109,6 +109,12 @@ class BudgetReached(SpotmillError):
     exit_code = 4
 
 
+class CostRefused(SpotmillError):
+    """A run would cost more than was allowed, or nobody can tell: allow more, or ask for less."""
+
+    exit_code = 4
+
+
 class Interrupted(SpotmillError):
     """Asked to stop with work left over; everything finished is saved and `resume` goes on."""
 

@@ -124,6 +124,11 @@ def focus_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}focus.parquet"
 
 
+def prediction_key(run_id: str) -> str:
+    """What the run was expected to cost when it began."""
+    return f"{run_prefix(run_id)}prediction.json"
+
+
 def profile_key(fingerprint: str) -> str:
     """What `spotmill tune` measured, by the fingerprint (`sha256:...`) of what it depends on."""
     return f"profiles/{fingerprint.removeprefix('sha256:')}.json"

@@ -13,6 +13,7 @@ EXIT_CODES = {
     "RunMissing": 2,
     "EngineRefused": 2,
     "BudgetReached": 4,
+    "CostRefused": 4,
     "Interrupted": 75,
 }
 

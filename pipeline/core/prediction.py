@@ -1,0 +1,239 @@
+"""What a run is going to take and cost, from its rows, earlier runs of the job and a sample.
+
+Worker seconds = what `Pace.seconds` makes of rows x output tokens a row, times what runs were off
+by. How far they were off, in logarithms, is one spread: answers that were longer, a machine that
+was slower, waiting, and interruptions that came in groups are all in it (`spread_of`). What chance
+alone makes of rows and interruptions is its prior, so that a job's first run is not taken for all
+there is. Cost = seconds x price; p50 and p90 are quantiles of that distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from math import log, sqrt
+from statistics import variance
+
+from pipeline.core.money import MICROS_PER_SECOND, dollars
+from pipeline.core.past import (
+    UNSEEN_SPREAD,
+    Pace,
+    Past,
+    PastRun,
+    PastSession,
+    interrupted_as,
+    row_tokens,
+)
+from pipeline.core.spread import Spread, spread_of
+
+SAMPLED_RATE_SPREAD = 0.15
+"""How far a night's pace is taken to be from that of a sample's minute: an assumption."""
+MIDDLE, HIGH = 0.5, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The run to come: rows that are to be answered, and the workers that start on them.
+    `chunk_seconds` is how often they save; `rows_error` the variance of the logarithm of `rows`."""
+
+    rows: int
+    workers: int
+    chunk_seconds: float
+    rows_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTokens:
+    """Output tokens expected of a run, `expected` before what `spread` says of it. `chance` is the
+    variance of its logarithm by chance alone; `per_row` and `row_spread` are mean and standard
+    deviation of one row's."""
+
+    expected: float
+    decoded_share: float
+    spread: Spread
+    chance: float
+    per_row: float
+    row_spread: float
+    from_runs: bool
+
+    def at(self, share: float) -> float:
+        return self.expected * self.spread.factor(share)
+
+
+def tokens_from_runs(past: Past, work: Work) -> OutputTokens | None:
+    """None without a run that answered anything."""
+    known = row_tokens(past.runs)
+    if known is None:
+        return None
+    spread = known.spread(work.rows).wider(work.rows_error)
+    chance = known.chance(work.rows)
+    return OutputTokens(
+        known.mean * work.rows,
+        known.decoded_share,
+        spread,
+        chance,
+        known.mean,
+        known.row_spread,
+        from_runs=True,
+    )
+
+
+def tokens_from_sample(lengths: Sequence[int], work: Work) -> OutputTokens | None:
+    """From the output tokens of rows drawn at random: the mean's error is normal, by the rows' own
+    spread, and the rows of the run differ from it by chance as well. None below two rows."""
+    if len(lengths) < 2 or not any(lengths):
+        return None
+    mean = sum(lengths) / len(lengths)
+    row_variance = variance(lengths)
+    chance = row_variance / mean**2 / max(1, work.rows)
+    of_sample = (
+        row_variance / mean**2 / len(lengths) * max(0.0, 1 - len(lengths) / max(1, work.rows))
+    )
+    spread = Spread(known=sqrt(of_sample + work.rows_error))
+    return OutputTokens(mean * work.rows, 1.0, spread, chance, mean, sqrt(row_variance), False)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A generated sample's pace: decoded tokens a second, and the seconds it took to load."""
+
+    tokens_per_second: float
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Worker seconds of a run on one kind of machine: `expected`, and what `spread` says of that.
+    `overhead` is the share that decodes nothing that counts; `parts` are standard deviations, as
+    shares of the whole, of what the spread is made of."""
+
+    expected: float
+    spread: Spread
+    overhead: float
+    interruptions: float
+    parts: Mapping[str, float]
+
+    def seconds(self, share: float) -> float:
+        return self.expected * self.spread.factor(share)
+
+    def usd(self, share: float, usd_per_hour: Decimal | None) -> Decimal | None:
+        return dollars(round(self.seconds(share) * MICROS_PER_SECOND), usd_per_hour)
+
+
+def forecast(
+    work: Work,
+    tokens: OutputTokens,
+    past: Past,
+    machine: str,
+    lifecycle: str,
+    measured: Measured | None = None,
+) -> Forecast | None:
+    """Of the run on such machines; None where neither a run nor `measured` tells their pace."""
+    pace = past.pace(machine, lifecycle)
+    if pace is not None:
+        return forecast_at(work, tokens, past, pace)
+    if measured is None or measured.tokens_per_second <= 0:
+        return None
+    calm = Pace(measured.tokens_per_second, 0.0, measured.load_seconds, 0.0, 0.0)
+    pace = interrupted_as(calm, (), lifecycle, work.chunk_seconds)
+    found = forecast_at(work, tokens, Past((), work.chunk_seconds), pace)
+    parts = {**found.parts, "sampled_pace": SAMPLED_RATE_SPREAD}
+    spread = Spread(known=sqrt(tokens_variance(tokens) + pace.chance(found.expected)))
+    spread = spread.wider(SAMPLED_RATE_SPREAD**2)
+    return Forecast(found.expected, spread, found.overhead, found.interruptions, parts)
+
+
+def forecast_at(work: Work, tokens: OutputTokens, past: Past, pace: Pace) -> Forecast:
+    """Of the run at this pace, as far off as `past` was."""
+    decoded = tokens.expected * tokens.decoded_share
+    seconds = pace.seconds(decoded, work.workers)
+    interrupted = pace.chance(seconds)
+    by_chance = interrupted + (tokens.chance if tokens.from_runs else 0.0)
+    errors = deviations(past, tokens)
+    spread = spread_of(errors, sqrt(by_chance + UNSEEN_SPREAD**2))
+    # What is smaller than the runs it is judged by is more at the mercy of chance than they were.
+    spread = spread.wider(max(0.0, by_chance - _chance_of(past, tokens)))
+    outside = work.rows_error if tokens.from_runs else tokens_variance(tokens)
+    return Forecast(
+        expected=seconds,
+        spread=spread.wider(outside),
+        overhead=1 - decoded / pace.rate / seconds if seconds else 0.0,
+        interruptions=pace.interruptions * seconds / 3_600,
+        parts={
+            "earlier_runs": spread.scale or UNSEEN_SPREAD,
+            "interruptions": sqrt(interrupted),
+            "output_tokens": sqrt(tokens_variance(tokens)),
+        },
+    )
+
+
+def tokens_variance(tokens: OutputTokens) -> float:
+    """Of the logarithm of a run's output tokens."""
+    spread = tokens.spread
+    return spread.scale**2 + spread.known**2
+
+
+def deviations(past: Past, tokens: OutputTokens) -> list[float]:
+    """By how much each run took longer than its rows would have let one expect, as a logarithm; or
+    longer than its tokens would have, where a sample is to tell these."""
+    found: list[float] = []
+    for run in past.runs:
+        if tokens.from_runs:
+            decoded = run.rows * tokens.per_row * tokens.decoded_share
+        else:
+            decoded = float(run.output - run.copied)
+        expected = _expected_seconds(run, past, decoded)
+        if expected > 0:
+            found.append(log(run.seconds / expected))
+    return found
+
+
+def _groups(run: PastRun) -> dict[tuple[str, str], list[PastSession]]:
+    found: dict[tuple[str, str], list[PastSession]] = {}
+    for session in run.sessions:
+        found.setdefault((session.machine, session.lifecycle), []).append(session)
+    return found
+
+
+def _expected_seconds(run: PastRun, past: Past, decoded: float) -> float:
+    """What the paces of all runs make of this one, each kind of machine with its share of it."""
+    whole = sum(session.decoded for session in run.sessions)
+    total = 0.0
+    for (machine, lifecycle), sessions in _groups(run).items():
+        pace = past.pace(machine, lifecycle)
+        if pace is None or not whole:
+            total += sum(session.seconds for session in sessions)
+            continue
+        share = sum(session.decoded for session in sessions) / whole
+        begun = sum(session.interrupted is not True for session in sessions)
+        total += pace.seconds(decoded * share, begun)
+    return total
+
+
+def _chance_of(past: Past, tokens: OutputTokens) -> float:
+    """What chance made of the runs by itself, in the mean of them."""
+    found = []
+    for run in past.runs:
+        rows = (tokens.row_spread / tokens.per_row) ** 2 / run.rows if tokens.from_runs else 0.0
+        interrupted = 0.0
+        for (machine, lifecycle), sessions in _groups(run).items():
+            pace = past.pace(machine, lifecycle)
+            seconds = sum(session.seconds for session in sessions)
+            if pace is not None and seconds:
+                interrupted += pace.chance(seconds) * (seconds / run.seconds) ** 2
+        found.append(rows + interrupted)
+    return sum(found) / len(found) if found else 0.0
+
+
+def price_variance(past: Past, machine: str, lifecycle: str) -> float:
+    """Of the logarithm of the next run's price, by what the runs paid an hour on such machines; 0
+    where fewer than two of them tell."""
+    logs: list[float] = []
+    for run in past.runs:
+        sessions = _groups(run).get((machine, lifecycle), [])
+        paid = sum(float(s.usd) for s in sessions if s.usd is not None)
+        hours = sum(s.seconds for s in sessions if s.usd is not None) / 3_600
+        if paid > 0 and hours > 0:
+            logs.append(log(paid / hours))
+    return variance(logs) * (1 + 1 / len(logs)) if len(logs) > 1 else 0.0

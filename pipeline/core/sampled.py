@@ -1,0 +1,85 @@
+"""What a sample of a dataset's rows tells of all of them, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+
+from pipeline.core.spread import t_quantile
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class SampledShard:
+    """A shard that was read: `planned` rows, `rows` of them left by the job's condition, and the
+    figures of those that were looked at, drawn at random."""
+
+    planned: int
+    rows: int
+    figures: Sequence[float]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.figures) / len(self.figures) if self.figures else 0.0
+
+    @property
+    def variance(self) -> float:
+        """Of one row's figure."""
+        if len(self.figures) < 2:
+            return 0.0
+        mean = self.mean
+        return sum((one - mean) ** 2 for one in self.figures) / (len(self.figures) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A sum over all rows, and the bounds between which it lies with `CONFIDENCE`. Both are it
+    where every row was counted, and None where one shard of many tells of no spread."""
+
+    total: float
+    low: float | None
+    high: float | None
+
+    @property
+    def error(self) -> float | None:
+        """Half of the interval, as a share of the sum."""
+        if self.high is None:
+            return None
+        return (self.high - self.total) / self.total if self.total else 0.0
+
+
+def estimate(sampled: Sequence[SampledShard], shards: int, rows: int) -> Estimate:
+    """The sum of a figure over a dataset of so many shards and planned rows, from shards that were
+    drawn at random, all alike likely, and rows drawn within them.
+
+    The ratio estimator of two-stage sampling by planned rows (Cochran, Sampling Techniques, 3rd
+    ed., sections 11.7 and 11.12): what shards differ by, plus what rows within them differ by, each
+    with its share not drawn. With every shard read, only the second is left.
+    """
+    drawn = len(sampled)
+    looked_at = sum(shard.planned for shard in sampled)
+    if not looked_at:
+        return Estimate(0.0, None, None)
+    ratio = sum(shard.rows * shard.mean for shard in sampled) / looked_at
+    within = shards / drawn * sum(_within(shard) for shard in sampled)
+    if drawn == shards:
+        return _between(ratio * rows, within, inf)
+    if drawn < 2:
+        return Estimate(ratio * rows, None, None)
+    off = sum((shard.rows * shard.mean - ratio * shard.planned) ** 2 for shard in sampled)
+    between = shards**2 / drawn * (1 - drawn / shards) * off / (drawn - 1)
+    return _between(ratio * rows, between + within, drawn - 1)
+
+
+def _within(shard: SampledShard) -> float:
+    counted = len(shard.figures)
+    if not counted:
+        return 0.0
+    return shard.rows**2 * (1 - counted / shard.rows) * shard.variance / counted
+
+
+def _between(total: float, variance: float, degrees: float) -> Estimate:
+    half = t_quantile((1 + CONFIDENCE) / 2, degrees) * sqrt(variance)
+    return Estimate(total, max(0.0, total - half), total + half)

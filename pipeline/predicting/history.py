@@ -1,0 +1,188 @@
+"""Earlier runs of a job, read from their manifests under the same output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.core import layout
+from pipeline.core.errors import ObjectDamaged, in_a_line
+from pipeline.core.money import Buckets, decimal_of
+from pipeline.core.past import PastRun, PastSession, row_spread_of
+from pipeline.core.ports import ObjectStore
+from pipeline.documents import MISSHAPEN, as_object, in_words, parse
+from pipeline.job import JobSpec, without_folder
+from pipeline.stores.together import get_together
+
+log = logging.getLogger("spotmill")
+
+MOST_RUNS = 30
+_MOST_LOOKED_AT = 100
+_MOST_SHARDS = 1_024
+_LEFT_EARLY = frozenset({"drained", "lost"})
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """A run of the job of this name that was finished; `job` as it was then, `manifest` the run's
+    own, and `told` what counts of it."""
+
+    job: JobSpec
+    manifest: Json
+    told: PastRun
+
+    @property
+    def speculative(self) -> str:
+        """The method that was used, whatever was asked for."""
+        return str(self.manifest["model"]["speculative"]["method"])
+
+
+def earlier_runs(store: ObjectStore, job_name: str, but: str = "") -> list[EarlierRun]:
+    """At most `MOST_RUNS`, the newest first; `but` is left out. What cannot be read is passed over,
+    and said in the log: a prediction stops no run."""
+    keys = store.list(layout.RUNS)
+    shards: dict[str, list[str]] = {}
+    complete: set[str] = set()
+    for key in keys:
+        run = layout.run_of(key)
+        if run is None or run == but:
+            continue
+        if key == layout.run_manifest_key(run):
+            complete.add(run)
+        elif layout.shard_of_manifest(key) is not None:
+            shards.setdefault(run, []).append(key)
+    # A run may have any name; most have the job's and a date.
+    ordered = sorted(complete, key=lambda run: (run.startswith(job_name), run), reverse=True)
+    named = ordered[:_MOST_LOOKED_AT]
+    bodies = get_together(
+        store.get,
+        [key(run) for run in named for key in (layout.run_manifest_key, layout.job_key)],
+    )
+    found = [
+        (run, pair)
+        for run, manifest, job in zip(named, bodies[::2], bodies[1::2], strict=True)
+        if (pair := _documents(run, manifest, job, job_name)) is not None
+    ]
+    found.sort(key=lambda one: str(one[1][0]["finished_at"]), reverse=True)
+    left = _MOST_SHARDS
+    made: list[EarlierRun] = []
+    for run, (manifest, job) in found[:MOST_RUNS]:
+        wanted = _evenly(shards.get(run, []), left)
+        left -= len(wanted)
+        try:
+            manifests = _shard_manifests(store, wanted)
+            all_read = len(manifests) == manifest["shards"]
+            made.append(EarlierRun(job, manifest, past_run(manifest, manifests, all_read)))
+        except MISSHAPEN as problem:
+            log.warning("run %s is not learned from: %s", run, in_words(problem))
+        except ObjectDamaged as damage:
+            log.warning("run %s is not learned from: %s", run, in_a_line(damage))
+    return made
+
+
+def _documents(
+    run: str, manifest: bytes | None, job: bytes | None, job_name: str
+) -> tuple[Json, JobSpec] | None:
+    if manifest is None or job is None:
+        return None
+    try:
+        closing = parse(manifest, _closing, layout.run_manifest_key(run))
+        stored = parse(job, as_object, layout.job_key(run))
+        spec = JobSpec.model_validate(stored.get("job"))
+    except (ObjectDamaged, ValidationError) as problem:
+        log.warning("run %s is not learned from: %s", run, in_words(problem))
+        return None
+    return (closing, spec) if spec.name == job_name else None
+
+
+def _closing(document: Json) -> Json:
+    missing = [key for key in ("finished_at", "shards") if key not in document]
+    if missing:
+        raise KeyError(missing[0])
+    return document
+
+
+def _shard_manifests(store: ObjectStore, keys: Sequence[str]) -> list[Json]:
+    bodies = get_together(store.get, keys)
+    pairs = zip(keys, bodies, strict=True)
+    return [parse(body, as_object, key) for key, body in pairs if body is not None]
+
+
+def _evenly(keys: Sequence[str], most: int) -> list[str]:
+    if len(keys) <= most:
+        return list(keys)
+    return [keys[n * len(keys) // most] for n in range(most)]
+
+
+def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool) -> PastRun:
+    """What counts of a run. Without the manifests of all its shards, nobody knows whether sessions
+    that ended in order had been told to."""
+    early = {
+        attempt["worker_id"]
+        for shard in shards
+        for attempt in shard["attempts"]
+        if attempt["end"] in _LEFT_EARLY
+    }
+    tokens = manifest["tokens"]
+    return PastRun(
+        run_id=manifest["run_id"],
+        planned=manifest["input"]["rows"],
+        rows=manifest["output"]["rows"],
+        input=tokens.get("input", 0),
+        output=tokens.get("output", 0),
+        copied=tokens.get("copied", 0),
+        wasted=tokens.get("wasted", 0),
+        sessions=tuple(_session(row, early, all_read) for row in manifest["workers"]),
+        row_spread=row_spread_of([(s["output"]["rows"], s["tokens"]["output"]) for s in shards]),
+    )
+
+
+def _session(row: Mapping[str, Any], early: set[str], all_read: bool) -> PastSession:
+    vanished = row["state"] != "ended" or row["worker_id"] in early
+    return PastSession(
+        machine=row["node"]["instance_type"],
+        lifecycle=row["node"]["lifecycle"],
+        decoded=row["decoded"],
+        buckets=Buckets.from_seconds(row["seconds"]),
+        interrupted=True if vanished else (False if all_read else None),
+        usd=decimal_of(row["cost"]),
+    )
+
+
+def answers_alike(one: JobSpec, other: JobSpec) -> bool:
+    """Whether answers to like rows would be as long: the same model, prompt and sampling."""
+    return _answers(one) == _answers(other)
+
+
+def paced_alike(one: JobSpec, other: JobSpec) -> bool:
+    """Whether they would come as fast, too, on the same machine."""
+    return answers_alike(one, other) and _engine(one) == _engine(other)
+
+
+def asked_alike(one: JobSpec, other: JobSpec) -> bool:
+    """Whether they ask the same of like rows, of whatever model."""
+    return _asked(one) == _asked(other)
+
+
+def _asked(job: JobSpec) -> Json:
+    asked = job.model_dump(mode="json", include={"sampling", "input"})
+    rows = {name: asked["input"][name] for name in ("prompt", "messages", "template")}
+    return {"sampling": asked["sampling"], "rows": rows}
+
+
+def _answers(job: JobSpec) -> Json:
+    model = (without_folder(job.model.id), job.model.revision, job.model.quantization)
+    return {**_asked(job), "model": model}
+
+
+def _engine(job: JobSpec) -> Json:
+    return {
+        "speculative": job.model.speculative.with_models(without_folder).decisive(),
+        "max_model_len": job.model.max_model_len,
+        "engine": job.model.engine,
+    }

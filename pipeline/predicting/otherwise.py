@@ -1,0 +1,82 @@
+"""What a run would have cost on demand, without speculation, and with the model unquantized: where
+earlier figures tell, and unknown where none does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from pipeline.core.past import Past
+from pipeline.core.prediction import Forecast, OutputTokens, Work, forecast_at
+from pipeline.job import JobSpec
+from pipeline.predicting.history import EarlierRun, answers_alike, asked_alike
+from pipeline.predicting.places import ON_DEMAND, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Otherwise:
+    """The job as it is, to be priced as it is not. `tuned` is its model as a manifest tells it,
+    where a profile for this place is at hand."""
+
+    job: JobSpec
+    work: Work
+    tokens: OutputTokens
+    runs: Sequence[EarlierRun]
+    past: Past
+    place: Place
+    tuned: Mapping[str, Any] | None
+    usd_of: Callable[[Forecast | None, Place], Decimal | None]
+
+    def on_demand(self, there: Forecast | None) -> tuple[Decimal | None, str]:
+        """`there` is the forecast of the same machine on demand."""
+        place = Place(self.place.machine, ON_DEMAND)
+        usd = self.usd_of(there, place)
+        return usd, "the same machine on demand" if usd is not None else "no price or no pace"
+
+    def unspeculated(self, chosen: Forecast | None) -> tuple[Decimal | None, str]:
+        if self.job.model.speculative.method == "none":
+            return self.usd_of(chosen, self.place), "the job does not speculate"
+        alike = [run for run in self.runs if answers_alike(run.job, self.job)]
+        plain = [run for run in alike if run.speculative == "none"]
+        found = self._as_these(plain)
+        if found is not None:
+            return found, f"{len(plain)} earlier runs without"
+        models = [run.manifest["model"] for run in alike]
+        models += [] if self.tuned is None else [self.tuned]
+        gain = next((gain for model in models if (gain := gain_of(model))), None)
+        pace = self.past.pace(*self.place)
+        if gain is None or pace is None:
+            return None, "no run without it, and no trial of `spotmill tune`, is known here"
+        slower = replace(pace, rate=pace.rate / gain)
+        told = forecast_at(self.work, self.tokens, self.past, slower)
+        return self.usd_of(told, self.place), f"`spotmill tune` measured {gain:.2f} times the speed"
+
+    def unquantized(self, chosen: Forecast | None) -> tuple[Decimal | None, str]:
+        if self.job.model.quantization == "none":
+            return self.usd_of(chosen, self.place), "the model is not quantized"
+        asked = [run for run in self.runs if asked_alike(run.job, self.job)]
+        whole = [run for run in asked if run.job.model.quantization == "none"]
+        found = self._as_these(whole)
+        if found is not None:
+            return found, f"{len(whole)} earlier runs with quantization: none"
+        return None, "no earlier run with quantization: none on such a machine is known"
+
+    def _as_these(self, runs: Sequence[EarlierRun]) -> Decimal | None:
+        past = Past.of((run.told for run in runs), self.work.chunk_seconds)
+        pace = past.pace(*self.place)
+        if pace is None:
+            return None
+        return self.usd_of(forecast_at(self.work, self.tokens, past, pace), self.place)
+
+
+def gain_of(model: Mapping[str, Any]) -> float | None:
+    """How much faster than without the way of speculating was that a manifest's `model` used, when
+    it was measured; None where nobody did."""
+    used = model.get("speculative") or {}
+    for trial in (used.get("profile") or {}).get("trials") or []:
+        settings = trial.get("settings") or {}
+        if settings and all(used.get(name) == value for name, value in settings.items()):
+            return float(trial["gain"]) or None
+    return None

@@ -1,0 +1,103 @@
+"""Where a job may run, what an hour costs there, and which place it is going to be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import NamedTuple
+
+from pipeline.at_hand import JobAtHand
+from pipeline.core.money import Node, NodePrice
+from pipeline.core.past import PastRun
+from pipeline.prices import PriceBook, shipped_book
+from pipeline.pricing import own_book
+
+_HOUR_MICROS = Decimal(3_600_000_000)
+_GRAIN = Decimal("0.000001")
+SPOT, ON_DEMAND, UNKNOWN = "spot", "on-demand", "unknown"
+
+
+class Place(NamedTuple):
+    """A type of machine, and on what terms it is had."""
+
+    machine: str
+    lifecycle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The job's own price book first, then what the newest earlier run paid, then the book that is
+    shipped. `at_hand` is the node that asks, in whose zone prices are looked for."""
+
+    at_hand: Node
+    book: PriceBook | None
+    runs: Sequence[PastRun]
+
+    def of(self, place: Place) -> NodePrice:
+        node = replace(self.at_hand, instance_type=place.machine, lifecycle=place.lifecycle)
+        listed = None if self.book is None else self.book.price_of(node)
+        if listed is not None and listed.usd_per_hour is not None:
+            return listed
+        paid = next((usd for run in self.runs if (usd := _paid(run, place)) is not None), None)
+        return shipped_book().price_of(node) if paid is None else NodePrice(*paid)
+
+    @property
+    def machines(self) -> list[str]:
+        lists = () if self.book is None else self.book.lists
+        return list(dict.fromkeys(machine for one in lists for machine in one.machines))
+
+
+def prices_of(here: JobAtHand, at_hand: Node, runs: Sequence[PastRun]) -> Prices:
+    """Raises `JobInvalid` for a price book that is none."""
+    return Prices(at_hand, own_book(here), runs)
+
+
+def _paid(run: PastRun, place: Place) -> tuple[Decimal, str] | None:
+    own = [s for s in run.sessions if Place(s.machine, s.lifecycle) == place]
+    usd = sum((s.usd for s in own if s.usd is not None), Decimal(0))
+    micros = sum(s.buckets.total for s in own if s.usd is not None)
+    if not micros:
+        return None
+    return (usd * _HOUR_MICROS / micros).quantize(_GRAIN), f"paid in {run.run_id}"
+
+
+def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:
+    """Spot and on-demand of every machine that an earlier run was on, that this command is on, or
+    that the job's price book lists; machines without a name as they were."""
+    named = [*_used(runs), _place_of(prices.at_hand)]
+    machines = dict.fromkeys(
+        machine
+        for machine in (*(place.machine for place in named), *prices.machines)
+        if machine != UNKNOWN
+    )
+    both = [Place(machine, terms) for machine in machines for terms in (SPOT, ON_DEMAND)]
+    others = [place for place in named if UNKNOWN in place]
+    return list(dict.fromkeys([*both, *others]))
+
+
+def chosen_place(at_hand: Node, runs: Sequence[PastRun], measured: bool) -> tuple[Place, str]:
+    """Where the run is going to be, and why that is thought: nobody asks a pool before it runs.
+
+    On this machine if a sample was `measured` here, or runs were on such; else where the newest run
+    was, since this may be a small machine that only starts workers elsewhere.
+    """
+    here, used = _place_of(at_hand), _used(runs)
+    if measured or not used or here.machine in {place.machine for place in used}:
+        return here, "this machine"
+    newest = next(run for run in runs if run.sessions)
+    return _used([newest])[0], f"as {newest.run_id}"
+
+
+def _place_of(node: Node) -> Place:
+    return Place(node.instance_type, node.lifecycle)
+
+
+def _used(runs: Sequence[PastRun]) -> list[Place]:
+    """The place where most of the time was spent first."""
+    seconds: Counter[Place] = Counter()
+    for run in runs:
+        for session in run.sessions:
+            seconds[Place(session.machine, session.lifecycle)] += session.buckets.total
+    return [place for place, _ in seconds.most_common()]

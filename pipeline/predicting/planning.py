@@ -1,0 +1,68 @@
+"""What `spotmill plan` says beside the shards: tokens, hours and dollars, before the run."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pipeline import wiring
+from pipeline.at_hand import JobAtHand
+from pipeline.core.errors import SpotmillError, in_a_line
+from pipeline.dataset.plan_file import Plan
+from pipeline.engine_loading import SCRIPTED, engine_loader
+from pipeline.engines.tokenizer import tokenizer_of
+from pipeline.predicting.generating import Generated, generated
+from pipeline.predicting.history import earlier_runs
+from pipeline.predicting.outlook import outlook
+from pipeline.predicting.rows import Counted, Encode, count
+from pipeline.predicting.view import Evidence
+from pipeline.speculating import speculation_of
+
+log = logging.getLogger("spotmill")
+
+
+def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str, Any]:
+    """The outlook of a run of this plan: prompts are counted, earlier runs are read, and `sample`
+    rows are generated where that is asked for. Nothing is written."""
+    # Rows are read where they are: what an ordered plan names is yet to be copied.
+    dataset = plan if plan.copied_from is None else wiring.preview(here)
+    runs = earlier_runs(here.store, here.job.name)
+    found: Generated | None = None if sample is None else generated(here, dataset, sample)
+    return outlook(
+        here,
+        Evidence(
+            planned=plan.rows,
+            shards=len(plan.shards),
+            workers=here.job.fleet.workers,
+            runs=runs,
+            counted=_counted(here, dataset),
+            generated=found,
+            tuned=_tuned(here),
+        ),
+    )
+
+
+def _tuned(here: JobAtHand) -> dict[str, Any] | None:
+    """What a manifest would say of the model, if workers were on this machine."""
+    if here.job.model.speculative.method != "auto":
+        return None
+    try:
+        return {"speculative": speculation_of(here, here.job).to_json()}
+    except SpotmillError as problem:
+        # Without an engine here, nobody knows which profile would be this machine's.
+        log.info("no profile is looked for: %s", in_a_line(problem))
+        return None
+
+
+def _counted(here: JobAtHand, plan: Plan) -> Counted | str:
+    """Or why not, in words: without its tokenizer, a job has shards and a history all the same."""
+    try:
+        return count(here, plan, _encoder(here))
+    except SpotmillError as problem:
+        return in_a_line(problem)
+
+
+def _encoder(here: JobAtHand) -> Encode:
+    if here.job.model.id.startswith(SCRIPTED):
+        return engine_loader(here.job, here.options)(True).encode
+    return tokenizer_of(here.job.model, here.options)

@@ -1,0 +1,136 @@
+"""A run that is to be predicted, from all that is known of it: forecasts and dollars by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_EVEN, Decimal
+from statistics import NormalDist
+from typing import Any
+
+from pipeline.at_hand import JobAtHand
+from pipeline.core.past import Past, PastRun
+from pipeline.core.prediction import (
+    MIDDLE,
+    Forecast,
+    OutputTokens,
+    Work,
+    forecast,
+    price_variance,
+    tokens_from_runs,
+    tokens_from_sample,
+)
+from pipeline.core.sampled import CONFIDENCE
+from pipeline.predicting.generating import Generated
+from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
+from pipeline.predicting.otherwise import Otherwise
+from pipeline.predicting.places import ON_DEMAND, SPOT, Place, Prices, chosen_place, prices_of
+from pipeline.predicting.rows import Counted
+from pipeline.spot.node import node_at_hand
+
+Json = dict[str, Any]
+_CENT_OF_A_CENT = Decimal("0.000001")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
+    not, in words, where nobody counted. `tuned` is what a manifest would say of the model if the
+    run were on this machine."""
+
+    planned: int
+    shards: int
+    workers: int
+    runs: Sequence[EarlierRun]
+    counted: Counted | str
+    generated: Generated | None = None
+    tuned: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The run to come, seen from what is known."""
+
+    here: JobAtHand
+    evidence: Evidence
+    work: Work
+    alike: Past
+    paced: Past
+    tokens: OutputTokens | None
+    prices: Prices
+    chosen: Place
+    chosen_because: str
+
+    def forecast_on(self, place: Place) -> Forecast | None:
+        if self.tokens is None:
+            return None
+        generated = self.evidence.generated
+        measured = generated.measured if generated and self.is_here(place) else None
+        return forecast(self.work, self.tokens, self.paced, *place, measured)
+
+    def is_here(self, place: Place) -> bool:
+        return self.prices.at_hand.instance_type == place.machine
+
+    def usd(self, found: Forecast | None, place: Place, share: float) -> Decimal | None:
+        """With what the price itself may move by, where it is a market's."""
+        if found is None:
+            return None
+        if place.lifecycle == SPOT:
+            moves = price_variance(self.paced, *place)
+            found = replace(found, spread=found.spread.wider(moves))
+        usd = found.usd(share, self.prices.of(place).usd_per_hour)
+        return None if usd is None else usd.quantize(_CENT_OF_A_CENT, ROUND_HALF_EVEN)
+
+    def otherwise(self) -> dict[str, tuple[Decimal | None, str]]:
+        """What it would have cost in other ways, at p50, and how that is known."""
+        if self.tokens is None:
+            return {}
+        chosen = self.forecast_on(self.chosen)
+        other = Otherwise(
+            self.here.job,
+            self.work,
+            self.tokens,
+            self.evidence.runs,
+            self.paced,
+            self.chosen,
+            self.evidence.tuned if self.is_here(self.chosen) else None,
+            lambda found, place: self.usd(found, place, MIDDLE),
+        )
+        there = self.forecast_on(Place(self.chosen.machine, ON_DEMAND))
+        return {
+            "on_demand": other.on_demand(there),
+            "unspeculated": other.unspeculated(chosen),
+            "unquantized": other.unquantized(chosen),
+        }
+
+
+def view_of(here: JobAtHand, evidence: Evidence) -> View:
+    job, runs = here.job, evidence.runs
+    told = [run.told for run in runs]
+    alike = Past.of((r.told for r in runs if answers_alike(r.job, job)), job.chunks.seconds)
+    paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
+    rows, error = _rows(evidence, alike.runs)
+    work = Work(rows, max(1, min(evidence.workers, evidence.shards)), job.chunks.seconds, error)
+    tokens = (
+        tokens_from_sample(evidence.generated.lengths, work)
+        if evidence.generated
+        else tokens_from_runs(alike, work)
+    )
+    # Asked once: where there is a cloud, its metadata service may take a while.
+    at_hand = node_at_hand()
+    place, because = chosen_place(
+        at_hand, [*paced.runs, *told], measured=evidence.generated is not None
+    )
+    prices = prices_of(here, at_hand, told)
+    return View(here, evidence, work, alike, paced, tokens, prices, place, because)
+
+
+def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:
+    """Rows to be answered, and the variance of their logarithm where they were estimated."""
+    counted = evidence.counted
+    if isinstance(counted, Counted):
+        z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+        return round(counted.rows.total), ((counted.rows.error or 0.0) / z) ** 2
+    planned = sum(run.planned for run in alike)
+    share = sum(run.rows for run in alike) / planned if planned else 1.0
+    return round(evidence.planned * share), 0.0

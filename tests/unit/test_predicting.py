@@ -1,0 +1,404 @@
+"""From a job file to what its run is expected to take: rows counted, runs read, rows generated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline import wiring
+from pipeline.at_hand import JobAtHand, open_job
+from pipeline.core import layout
+from pipeline.core.errors import CostRefused, JobInvalid
+from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.predicting import rows as counting
+from pipeline.predicting.generating import generated
+from pipeline.predicting.history import earlier_runs, past_run
+from pipeline.predicting.keeping import keep_prediction, prediction_error
+from pipeline.predicting.otherwise import gain_of
+from pipeline.predicting.outlook import outlook, refuse_above
+from pipeline.predicting.planning import predict
+from pipeline.predicting.view import Evidence
+from pipeline.spot.signals import NoNotice
+from tests.e2e.house import job_file, questions, write
+from tests.simulation.fakes import VirtualClock
+
+BOOK = """\
+as_of: "2026-11-20"
+source: made up
+machines:
+  g6.xlarge: {spot: "0.36", on_demand: "0.98"}
+  g5.xlarge: {spot: "0.40", on_demand: "1.00"}
+"""
+ROWS = 60
+
+
+@dataclass(slots=True)
+class Bench:
+    """A job of a few rows, and runs of it in this process."""
+
+    place: Path
+
+    def job(self, file: str = "job.yaml", **changes: Any) -> str:
+        sections = {
+            "name": "questions",
+            "input": {"uri": "prompts/", "prompt": "question"},
+            "output": {"uri": "answers/"},
+            "model": {"id": "scripted://?window=8&tokens=30&step_seconds=0.001"},
+            "shards": {"rows": 20},
+            "fleet": {"lease_seconds": 2},
+            "cost": {"prices": "prices.yaml"},
+            **changes,
+        }
+        return str(job_file(self.place / file, **sections))
+
+    def here(self, run_id: str = "tonight", **changes: Any) -> JobAtHand:
+        return open_job(self.job(**changes), run_id)
+
+    def ran(self, run_id: str, **changes: Any) -> dict[str, Any]:
+        here = self.here(run_id, **changes)
+        made = wiring.plan(here)
+        wiring.run_worker(here, NoNotice(), "w1")
+        return wiring.close_books(here, made)
+
+    def plan(self, sample: int | None = None, **changes: Any) -> dict[str, Any]:
+        here = self.here(**changes)
+        return predict(here, wiring.preview(here), sample)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
+    write(questions(ROWS), str(tmp_path / "prompts" / "a.parquet"))
+    (tmp_path / "prices.yaml").write_text(BOOK)
+    return Bench(tmp_path)
+
+
+def prompt_bytes(rows: range) -> int:
+    """The scripted engine's tokens are bytes."""
+    texts = questions(ROWS).column("question").to_pylist()
+    return sum(len(texts[row].encode()) for row in rows)
+
+
+# Without anything that went before.
+
+
+def test_a_first_run_has_counted_prompts_and_bounds(bench: Bench) -> None:
+    said = bench.plan(sampling={"max_tokens": 50})
+    assert said["rows_to_answer"] == ROWS
+    assert said["prompt_tokens"]["expected"] == prompt_bytes(range(ROWS))
+    assert said["prompt_tokens"]["low"] == said["prompt_tokens"]["high"]
+    assert said["output_tokens"]["at_most"] == 50 * ROWS
+    assert said["output_tokens"]["p50"] is None
+    assert said["usd"] == {"p50": None, "p90": None}
+    assert said["would_have_cost"] == {}
+    assert [one["usd_p50"] for one in said["candidates"]] == [None] * 4
+    with pytest.raises(CostRefused, match="nobody can tell") as refused:
+        refuse_above(said, Decimal(1_000_000))
+    assert refused.value.exit_code == 4
+
+
+def test_rows_that_a_condition_leaves_out_are_not_counted(bench: Bench) -> None:
+    said = bench.plan(input={"uri": "prompts/", "prompt": "question", "where": "id < 7"})
+    assert said["rows_to_answer"] == 7
+    assert said["prompt_tokens"]["expected"] == prompt_bytes(range(7))
+
+
+def test_of_many_rows_a_sample_is_counted_and_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "ALL_UP_TO", 10)
+    monkeypatch.setattr(counting, "SAMPLED_ROWS", 30)
+    found = bench.plan(shards={"rows": 5})["prompt_tokens"]
+    assert found["low"] <= prompt_bytes(range(ROWS)) <= found["high"]
+    assert found["low"] < found["expected"] < found["high"]
+    assert "random sample of 3" in found["source"]
+    assert bench.plan(shards={"rows": 5})["prompt_tokens"] == found
+
+
+def test_a_job_without_a_tokenizer_at_hand_has_a_plan_all_the_same(bench: Bench) -> None:
+    said = bench.plan(model={"id": "/nowhere/model"})
+    assert said["rows_to_answer"] == ROWS
+    assert said["prompt_tokens"]["expected"] is None
+    assert "tokenizer" in said["prompt_tokens"]["source"]
+
+
+def test_the_models_own_tokenizer_counts(bench: Bench) -> None:
+    model = Path(__file__).resolve().parents[2] / "sample_data/models/target-w8a8"
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    texts = questions(ROWS).column("question").to_pylist()
+    said = bench.plan(model={"id": str(model)})
+    assert said["prompt_tokens"]["expected"] == sum(len(tokenizer.encode(t).ids) for t in texts)
+
+
+# With earlier runs.
+
+
+def test_the_same_rows_again_are_expected_to_take_as_long_again(bench: Bench) -> None:
+    before = [bench.ran(name) for name in ("one", "two", "three")]
+    said = bench.plan()
+    assert said["rests_on"]["runs"] == ["three", "two", "one"]
+    tokens = said["output_tokens"]
+    assert tokens["p50"] == before[0]["tokens"]["output"]
+    assert tokens["p90"] > tokens["p50"]
+    hours = [sum(w["seconds"][k] for w in m["workers"] for k in w["seconds"]) for m in before]
+    low, high = min(hours) / 3_600, max(hours) / 3_600
+    assert low * 0.9 <= said["worker_hours"]["p50"] <= high * 1.1
+    chosen = next(one for one in said["candidates"] if one["chosen"])
+    assert (chosen["machine"], chosen["lifecycle"]) == ("g6.xlarge", "spot")
+    assert chosen["usd_per_hour"] == "0.36"
+    assert chosen["usd_p50"] == said["usd"]["p50"]
+    assert 0 < Decimal(said["usd"]["p50"]) < Decimal(said["usd"]["p90"])
+
+
+def test_candidates_are_told_where_their_pace_and_price_are_known(bench: Bench) -> None:
+    bench.ran("one")
+    found = {(c["machine"], c["lifecycle"]): c for c in bench.plan()["candidates"]}
+    spot, dear = found["g6.xlarge", "spot"], found["g6.xlarge", "on-demand"]
+    assert Decimal(dear["usd_p50"]) > Decimal(spot["usd_p50"])
+    assert found["g5.xlarge", "spot"]["usd_p50"] is None
+    assert found["g5.xlarge", "spot"]["usd_per_hour"] == "0.40"
+
+
+def test_what_is_not_known_of_other_ways_is_not_invented(bench: Bench) -> None:
+    bench.ran("one")
+    told = bench.plan()["would_have_cost"]
+    assert Decimal(told["on_demand"]["usd"]) > 0
+    assert told["unspeculated"]["why"] == "the job does not speculate"
+    assert told["unquantized"]["usd"] is None
+    assert "no earlier run" in told["unquantized"]["why"]
+
+
+def test_other_runs_are_not_learned_from(bench: Bench) -> None:
+    bench.ran("one", sampling={"max_tokens": 3})
+    bench.ran("other", name="questions-of-others")
+    said = bench.plan()
+    assert said["rests_on"]["runs"] == []
+    assert said["output_tokens"]["p50"] is None
+
+
+def test_a_damaged_run_is_passed_over(bench: Bench) -> None:
+    bench.ran("one")
+    bench.ran("two")
+    store = bench.here().store
+    document = json.loads(store.get(layout.run_manifest_key("two")) or b"")
+    del document["workers"]
+    store.put(layout.run_manifest_key("two"), json.dumps(document).encode())
+    assert [run.told.run_id for run in earlier_runs(store, "questions")] == ["one"]
+    store.put(layout.run_manifest_key("one"), b"not JSON")
+    assert earlier_runs(store, "questions") == []
+
+
+def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
+    def worker(name: str, state: str) -> dict[str, Any]:
+        node = {"instance_type": "m", "lifecycle": "spot"}
+        seconds = {"useful": 1.0}
+        return {
+            "worker_id": name,
+            "state": state,
+            "node": node,
+            "seconds": seconds,
+            "decoded": 5,
+            "cost": None,
+        }
+
+    manifest = {
+        "run_id": "r",
+        "input": {"rows": 4},
+        "output": {"rows": 4},
+        "tokens": {"output": 20, "input": 8},
+        "workers": [worker("done", "ended"), worker("told", "ended"), worker("killed", "work")],
+    }
+    shard = {
+        "output": {"rows": 4},
+        "tokens": {"output": 20},
+        "attempts": [
+            {"worker_id": "told", "end": "drained"},
+            {"worker_id": "done", "end": "published"},
+        ],
+    }
+    told = past_run(manifest, [shard], all_read=True)
+    assert [session.interrupted for session in told.sessions] == [False, True, True]
+    assert told.replaced == 2
+    unread = past_run(manifest, [], all_read=False)
+    assert [session.interrupted for session in unread.sessions] == [None, None, True]
+
+
+def test_the_gain_is_that_of_the_trial_that_was_used() -> None:
+    trials = [
+        {"settings": {"method": "ngram", "num_speculative_tokens": 2}, "gain": 1.2},
+        {"settings": {"method": "ngram", "num_speculative_tokens": 4}, "gain": 1.5},
+    ]
+    used = {"method": "ngram", "num_speculative_tokens": 4, "profile": {"trials": trials}}
+    assert gain_of({"speculative": used}) == 1.5
+    assert gain_of({"speculative": {**used, "profile": None}}) is None
+    assert gain_of({"speculative": {**used, "num_speculative_tokens": 3}}) is None
+
+
+# With a sample.
+
+
+def test_a_sample_tells_tokens_and_pace(bench: Bench) -> None:
+    said = bench.plan(sample=40)
+    actual = bench.ran("one")["tokens"]["output"]
+    assert said["output_tokens"]["source"] == "a generated sample of 40 rows"
+    assert said["output_tokens"]["p50"] == pytest.approx(actual, rel=0.35)
+    assert said["output_tokens"]["p50"] < said["output_tokens"]["p90"]
+    assert Decimal(said["usd"]["p50"]) > 0
+    found = {(c["machine"], c["lifecycle"]): c for c in said["candidates"]}
+    # The sample was generated on a machine of one kind, and tells of no other.
+    assert found["g5.xlarge", "spot"]["usd_p50"] is None
+
+
+def test_the_pace_of_a_sample_is_that_of_the_engine(bench: Bench) -> None:
+    here = bench.here()
+    clock = VirtualClock()
+    settings = ScriptedSettings(window=8, tokens=30, step_seconds=0.5)
+
+    def load() -> ScriptedEngine:
+        clock.sleep(20.0)
+        return ScriptedEngine(settings, clock.sleep)
+
+    found = generated(here, wiring.preview(here), 60, load, clock)
+    assert found.measured.load_seconds == 20.0
+    # Eight rows at a time give 16 tokens a second, but for the end, when few are left.
+    assert 8 < found.measured.tokens_per_second <= 16
+    assert (len(found.lengths), found.refused) == (60, 0)
+    with pytest.raises(JobInvalid):
+        generated(here, wiring.preview(here), 2, load, clock)
+
+
+# Kept in the run.
+
+
+def test_a_run_keeps_its_prediction_and_tells_how_far_off_it_was(bench: Bench) -> None:
+    bench.ran("one")
+    here = bench.here("two")
+    keep_prediction(here, wiring.plan(here), 1)
+    key = layout.prediction_key("two")
+    kept = here.store.get(key)
+    assert kept is not None
+    assert json.loads(kept)["rests_on"]["runs"] == ["one"]
+    manifest = bench.ran("two")
+    keep_prediction(here, wiring.plan(here), 1)
+    assert here.store.get(key) == kept
+    told = prediction_error(here, manifest)
+    assert told is not None
+    assert told["output_tokens"]["error"] == 0.0
+    assert told["output_tokens"]["within_p90"] is True
+    assert told["usd"]["actual"] == pytest.approx(float(manifest["cost"]["total"]), abs=1e-6)
+    off = (float(told["usd"]["p50"]) - told["usd"]["actual"]) / told["usd"]["actual"]
+    assert told["usd"]["error"] == pytest.approx(off, abs=0.01)
+
+
+def test_a_run_without_a_past_has_no_prediction(bench: Bench) -> None:
+    here = bench.here("one")
+    keep_prediction(here, wiring.plan(here), 1)
+    assert here.store.get(layout.prediction_key("one")) is None
+    assert prediction_error(here, bench.ran("one")) is None
+
+
+def test_a_run_that_has_begun_is_not_predicted_any_more(bench: Bench) -> None:
+    bench.ran("one")
+    here = bench.here("two")
+    wiring.plan(here)
+    bench.ran("two")
+    keep_prediction(here, wiring.plan(here), 1)
+    assert here.store.get(layout.prediction_key("two")) is None
+
+
+def test_a_damaged_prediction_is_no_error_of_the_run(bench: Bench) -> None:
+    manifest = bench.ran("one")
+    here = bench.here("one")
+    for body in (b"not JSON", b"{}", b'{"output_tokens": 3}'):
+        here.store.put(layout.prediction_key("one"), body)
+        assert prediction_error(here, manifest) is None
+
+
+def test_the_limit_is_held_against_the_p90(bench: Bench) -> None:
+    for name in ("one", "two", "three"):
+        bench.ran(name)
+    said = bench.plan()
+    middle, high = (Decimal(said["usd"][name]) for name in ("p50", "p90"))
+    refuse_above(said, high)
+    with pytest.raises(CostRefused, match="p90"):
+        refuse_above(said, (middle + high) / 2)
+
+
+# What a reader is told beside the figures.
+
+
+def test_longer_prompts_than_before_are_pointed_out(bench: Bench) -> None:
+    bench.ran("one")
+    assert bench.plan()["notes"] == []
+    table = questions(ROWS)
+    longer = [text * 3 for text in table.column("question").to_pylist()]
+    changed = table.set_column(1, "question", pa.array(longer))
+    write(changed, str(bench.place / "prompts" / "a.parquet"))
+    [note] = bench.plan()["notes"]
+    assert "earlier runs" in note
+
+
+def test_a_tuned_gain_tells_what_the_job_costs_without_speculation(bench: Bench) -> None:
+    speculating = {"id": "scripted://?window=8&tokens=30&step_seconds=0.001", "speculative": "auto"}
+    bench.ran("one", model=speculating)
+    here = bench.here(model=speculating)
+    [run] = earlier_runs(here.store, "questions")
+    settings = {"method": "ngram", "num_speculative_tokens": 4}
+    trials = [{"settings": settings, "gain": 2.0}]
+    used = {**settings, "profile": {"trials": trials}}
+    drafted = replace(run, manifest={**run.manifest, "model": {"speculative": used}})
+    evidence = Evidence(ROWS, 3, 1, [drafted], "nobody counted")
+    told = outlook(here, evidence)
+    spent = Decimal(told["usd"]["p50"])
+    without = told["would_have_cost"]["unspeculated"]
+    assert "2.00 times" in without["why"]
+    # Decoding takes twice as long, and starting the worker as long as ever.
+    assert spent < Decimal(without["usd"]) < 2 * spent
+
+
+def test_a_machine_without_a_price_has_hours_and_no_cost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the job's own book until it is planned, and never in the one that is shipped.
+    monkeypatch.setenv("SPOTMILL_INSTANCE_ZONE", "eu-north-1a")
+    bench.ran("one")
+    said = bench.plan(cost={})
+    # What was paid for it before is known from the run's own manifest.
+    assert said["candidates"][0]["price_source"] == "paid in one"
+    assert Decimal(said["candidates"][0]["usd_per_hour"]) == Decimal("0.36")
+    dear = next(one for one in said["candidates"] if one["lifecycle"] == "on-demand")
+    assert dear["worker_hours_p50"] > 0
+    assert (dear["usd_per_hour"], dear["usd_p50"], dear["usd_p90"]) == (None, None, None)
+
+
+def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.ran("one")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "t3.small")
+    chosen = bench.plan()["chosen"]
+    assert (chosen["machine"], chosen["lifecycle"], chosen["why"]) == (
+        "g6.xlarge",
+        "spot",
+        "as one",
+    )
+    assert bench.plan(sample=40)["chosen"]["machine"] == "t3.small"
+
+
+def test_rows_that_say_their_own_max_tokens_bound_the_answers(bench: Bench) -> None:
+    asked = questions(ROWS).append_column("limit", pa.array(range(1, ROWS + 1)))
+    write(asked, str(bench.place / "prompts" / "a.parquet"))
+    sampling = {"max_tokens": 50, "columns": {"max_tokens": "limit"}}
+    said = bench.plan(sampling=sampling)
+    assert said["output_tokens"]["at_most"] == sum(range(1, ROWS + 1))
+    unread = outlook(bench.here(sampling=sampling), Evidence(ROWS, 3, 1, [], "nobody counted"))
+    assert unread["output_tokens"]["at_most"] is None
