@@ -18,6 +18,8 @@ class Timesheet:
         self.buckets = Buckets(boot=boot_micros)
         self.decoded = 0
         self.unshared = 0
+        self.draft_proposed = 0
+        self.draft_accepted = 0
         self._mark = now
         self._unshared_useful = 0
         self._decoded_of: dict[AttemptName, int] = {}
@@ -59,6 +61,8 @@ class Timesheet:
             self._decoded_of[s] = decoded[s]
         if weights:
             self._unshared_useful = 0
+            self.draft_proposed += m.draft_proposed - self._metrics.draft_proposed
+            self.draft_accepted += m.draft_accepted - self._metrics.draft_accepted
             self._metrics = m
         return decoded
 

@@ -12,13 +12,20 @@ from tenacity import RetryCallState
 from tenacity.stop import stop_after_attempt
 
 from pipeline.claims import Claimer
-from pipeline.core.errors import PoolUnavailable, SpotmillError, StoreUnavailable, WorkersFailed
+from pipeline.core.errors import (
+    BudgetReached,
+    PoolUnavailable,
+    SpotmillError,
+    StoreUnavailable,
+    WorkersFailed,
+)
 from pipeline.core.layout import lease_key, take_key
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.ports import Engine, ObjectStore
 from pipeline.core.shards import Shard
+from pipeline.cost_watching import CostWatch
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
@@ -120,21 +127,37 @@ class Universe:
             self.scheduler.at(self.scheduler.now + 4.0, self._supervise)
 
     def _supervisor(self, process: Process) -> object:
-        night, pace = self.night, self.night.pace
-        ledger = Ledger(self._store(process), RUN, JsonFormat())
-        pool = SimPool(process, self._launch, night.hearing, self.dice)
-        fleet = FleetSettings(
-            pace.workers, pace.lease_seconds, pace.tick_seconds, pace.store_patience_seconds
-        )
+        ledger = self.supervisors_ledger(process)
+        pool = SimPool(process, self._launch, self.night.hearing, self.dice)
+        fleet = self.fleet_settings()
         shard_ids = [shard.id for shard in self.shards]
         try:
-            Supervisor(ledger, shard_ids, pool, process, process, fleet, self._name_worker).run()
+            Supervisor(
+                ledger,
+                shard_ids,
+                pool,
+                process,
+                process,
+                fleet,
+                self._name_worker,
+                cost_watch=self.cost_watch(),
+            ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
             manifest = finish(ledger, PROVENANCE, self.shards, began, process)
-        except (StoreUnavailable, PoolUnavailable, WorkersFailed) as problem:
+        except (StoreUnavailable, PoolUnavailable, WorkersFailed, BudgetReached) as problem:
             return problem
         self.manifests.append(manifest)
         return manifest
+
+    def supervisors_ledger(self, process: Process) -> Ledger:
+        return Ledger(self._store(process), RUN, JsonFormat())
+
+    def fleet_settings(self) -> FleetSettings:
+        """Of the next supervisor."""
+        pace = self.night.pace
+        return FleetSettings(
+            pace.workers, pace.lease_seconds, pace.tick_seconds, pace.store_patience_seconds
+        )
 
     # Workers.
 
@@ -157,8 +180,8 @@ class Universe:
             chunk_rows=pace.chunk_rows,
             chunk_seconds=pace.chunk_seconds,
             lease_seconds=pace.lease_seconds,
-            node=Node(instance_id=process.name),
-            price=PRICES[len(self.workers) % len(PRICES)],
+            node=self.node_of(process.name),
+            price=self.price_of(process.name),
             store_patience_seconds=pace.store_patience_seconds,
         )
         ledger = Ledger(self._store(process), RUN, JsonFormat())
@@ -179,6 +202,16 @@ class Universe:
                 ).run()
             except SpotmillError as problem:
                 return problem
+
+    def cost_watch(self) -> CostWatch | None:
+        """Of the next supervisor."""
+        return None
+
+    def node_of(self, worker_id: str) -> Node:
+        return Node(instance_id=worker_id)
+
+    def price_of(self, worker_id: str) -> NodePrice:
+        return PRICES[len(self.workers) % len(PRICES)]
 
     def _engine_loader(self, process: Process) -> Callable[[bool], Engine]:
         pace, tally = self.night.pace, self.workers[process.name].tally
