@@ -52,7 +52,7 @@ def test_a_normal_night_is_no_jump(seed: int) -> None:
 
 
 def test_a_run_is_compared_with_its_own_past_where_there_is_no_other() -> None:
-    _, told = live(Plant(slow=2.5, slow_from=220.0))
+    _, told = live(Plant(slow=2.5, slow_from=140.0))
     assert [figures["cause"] for _, _, figures in told[:1]] == ["lower throughput"]
     assert "of this run before" in told[0][1]
 
