@@ -116,6 +116,7 @@ class Budget:
         budget = self.terms.budget_usd
         if budget is None or not is_reached(budget, meters, self.terms.drain_seconds):
             return
+        self._tell_of_strangers()
         running = [meter.usd_per_hour for meter in meters if meter.runs]
         beyond = overshoot_bound(
             running,
@@ -132,6 +133,22 @@ class Budget:
             why=f"at most {beyond:.6f} more were spent since the last look" if running else "",
             hint="raise the budget and `spotmill resume`; what was finished is saved",
         )
+
+    def _tell_of_strangers(self) -> None:
+        lease = self.terms.lease_seconds
+        strangers = [
+            worker_id
+            for worker_id, session in self._sessions.items()
+            if not session.over
+            and worker_id not in self.asked_for
+            and self._sights[worker_id].lives(self._looked_at, lease)
+        ]
+        if strangers:
+            log.warning(
+                "workers that another supervisor started cannot be stopped from here, and spend "
+                "on until nothing is left for them: %s",
+                ", ".join(sorted(strangers)),
+            )
 
     def starts(self, wanted: int, now: float) -> int:
         """How many of the wanted workers the budget allows. Raises `BudgetReached` when it allows

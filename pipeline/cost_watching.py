@@ -51,6 +51,16 @@ class CostWatch:
     _mark: tuple[float, Usage] | None = None
     _dear: int = 0
 
+    def remember(self) -> Sequence[Usage]:
+        """Earlier runs, asked for now unless they were: best before anybody waits for it."""
+        if self._history is None:
+            try:
+                self._history = [run for run in self.earlier() if run.is_telling]
+            except Exception as problem:
+                log.warning("earlier runs are not compared with: %s", problem)
+                self._history = []
+        return self._history
+
     def look(self, sessions: Iterable[Session], now: float) -> None:
         """Take in the run's sessions, as they are at `now` by this observer's clock."""
         if self._mark is not None and now - self._mark[0] < self.window.seconds:
@@ -70,10 +80,8 @@ class CostWatch:
             self._judge(used)
 
     def _judge(self, used: Usage) -> None:
-        if self._history is None:
-            self._history = [run for run in self._ask() if run.is_telling]
         own = self._own if len(self._own) >= _OWN_WINDOWS else []
-        for past, of in ((self._history, "of earlier runs"), (own, "of this run before")):
+        for past, of in ((self.remember(), "of earlier runs"), (own, "of this run before")):
             if past and used.usd_per_1k > jump_limit([usage.usd_per_1k for usage in past]):
                 self._dear += 1
                 if self._dear == self.window.in_a_row:
@@ -81,13 +89,6 @@ class CostWatch:
                 return
         self._dear = 0
         self._own = [*self._own, used][-_MOST_WINDOWS:]
-
-    def _ask(self) -> Sequence[Usage]:
-        try:
-            return self.earlier()
-        except Exception as problem:
-            log.warning("earlier runs are not compared with: %s", problem)
-            return []
 
     def _raise(self, before: Usage, used: Usage, of: str) -> None:
         cause, *others = effects(before, used)
@@ -112,7 +113,7 @@ class CostWatch:
 
 def earlier_runs(store: ObjectStore, job_name: str, run_id: str) -> list[Usage]:
     """What the latest complete runs of this job under the same output used, but for this run."""
-    keys = store.list(layout.run_prefix(job_name).rstrip("/"))
+    keys = set(store.list(layout.run_prefix(job_name).rstrip("/")))
     runs = {run for key in keys if (run := layout.run_of(key))} - {run_id}
     complete = {run for run in runs if layout.run_manifest_key(run) in keys}
     manifests = []

@@ -37,6 +37,9 @@ def supervise(
         budget_usd=cost.budget_usd,
         warn_usd=cost.warn_usd,
     )
+    watch = CostWatch(lambda: earlier_runs(here.store, here.job.name, here.run_id), tell)
+    # Before workers are started: a store with a long past takes a while to list it.
+    watch.remember()
     Supervisor(
         here.ledger,
         [shard.id for shard in plan.shards],
@@ -45,5 +48,5 @@ def supervise(
         notice,
         settings,
         tell=tell,
-        cost_watch=CostWatch(lambda: earlier_runs(here.store, here.job.name, here.run_id), tell),
+        cost_watch=watch,
     ).run()

@@ -9,7 +9,7 @@ from typing import Any
 from tests.e2e.house import job_file, published, questions, scripted, spotmill, write
 
 RUN = "night"
-ROWS = 120
+ROWS = 60
 NODE = {"SPOTMILL_INSTANCE_TYPE": "box", "SPOTMILL_INSTANCE_LIFECYCLE": "spot"}
 BOOK = "as_of: 2026-11-20\nsource: made up\nmachines:\n  box: {spot: 3600}\n"
 """A dollar a second."""
@@ -24,7 +24,7 @@ def job_with(place: Path, **cost: Any) -> str:
             input={"uri": "prompts/", "prompt": "question"},
             output={"uri": "answers/"},
             model=scripted(window=4, tokens=30, step_seconds=0.05),
-            shards={"rows": 40},
+            shards={"rows": 20},
             chunks={"rows": 5, "seconds": 0.5},
             fleet={"workers": 1, "lease_seconds": 2},
             cost={"prices": "prices.yaml", **cost},

@@ -110,28 +110,26 @@ def test_a_cancelled_supervisor_can_be_gone_on_with(
     assert table.column("id").to_pylist() == list(range(200))
 
 
-def test_money_that_runs_short_is_an_event_and_a_failure_that_can_be_gone_on_with(
+def test_money_that_runs_short_is_an_event_and_then_a_failure_with_its_reason(
     house: PrefectHouse, s3_bucket: S3Bucket, tmp_path: Path
 ) -> None:
     write(questions(100), f"{s3_bucket.uri}/prompts/a.parquet")
-    book = SAMPLE / "prices.yaml"
-
-    def job(cost: dict[str, Any]) -> str:
-        return str(
-            job_file(
-                tmp_path / "job.yaml",
-                name="questions",
-                input={"uri": f"{s3_bucket.uri}/prompts/", "prompt": "question"},
-                output={"uri": f"{s3_bucket.uri}/answers/"},
-                model=scripted(window=4, tokens=40, step_seconds=0.02),
-                shards={"rows": 50},
-                cost=cost | {"prices": str(book)},
-            )
-        )
-
-    # At 0.10 USD an hour: some 4 worker-seconds, and less than the drain of one would take.
+    path = job_file(
+        tmp_path / "job.yaml",
+        name="questions",
+        input={"uri": f"{s3_bucket.uri}/prompts/", "prompt": "question"},
+        output={"uri": f"{s3_bucket.uri}/answers/"},
+        model=scripted(window=4, tokens=40, step_seconds=0.02),
+        shards={"rows": 50},
+        cost={
+            "budget_usd": 0.0003,
+            "warn_usd": 0.000001,
+            "prices": str(SAMPLE / "prices.yaml"),
+        },
+    )
+    # At 0.10 USD an hour this is 11 seconds of a worker, of which 10 are kept back for its drain.
     with pytest.raises(AssertionError, match="finished in state 'Failed'"):
-        house.run_adhoc(job({"budget_usd": 0.0003, "warn_usd": 0.000001}), "night")
+        house.run_adhoc(str(path), "night")
     failed = house.flow_runs_of("generate", "--state-type", "FAILED")
     assert any("the budget of 0.0003 USD is reached" in run["state"]["message"] for run in failed)
     until(lambda: bool(house.events("spotmill.budget-warning")), 30, "an event")
@@ -139,7 +137,6 @@ def test_money_that_runs_short_is_an_event_and_a_failure_that_can_be_gone_on_wit
     assert event["resource"]["prefect.resource.id"] == "spotmill.run.night"
     assert event["payload"]["warn_usd"] == "0.000001"
     assert "USD are spent of a budget of 0.0003" in event["payload"]["message"]
-    assert "Completed" in house.run_adhoc(job({"budget_usd": 5}), "night")
 
 
 def test_a_worker_whose_flow_run_was_deleted_has_ended(house: PrefectHouse) -> None:

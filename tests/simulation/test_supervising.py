@@ -405,6 +405,16 @@ def test_what_an_earlier_start_spent_counts() -> None:
     assert pool.started_at == []
 
 
+def test_orphans_that_nobody_can_stop_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    house = House({0: 100})
+    Orphans(house).start(WELL)
+    house.clock.sleep(8)
+    with pytest.raises(BudgetReached):
+        supervise(ScriptedPool(house), budget_usd="20")
+    assert "cannot be stopped from here" in caplog.text
+    assert caplog.text.count("orphan-0") == 1
+
+
 def test_a_budget_cannot_be_held_where_a_price_is_unknown() -> None:
     pool = ScriptedPool(House({0: 9}), forever=Life(price=UNKNOWN_PRICE))
     with pytest.raises(WorkersFailed, match="price is unknown"):
