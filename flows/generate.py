@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
-from pipeline.budget import Tell
+from pipeline.budget import Announce
 from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.pools.prefect import DeploymentPool
@@ -53,7 +53,7 @@ def generate(
     return Completed(message=f"run {here.run_id} is complete", data=manifest)
 
 
-def _emitter(here: JobAtHand) -> Tell:
+def _emitter(here: JobAtHand) -> Announce:
     """What happens to a run's money, as Prefect events that automations can act on."""
     run = {
         "prefect.resource.id": f"spotmill.run.{here.run_id}",

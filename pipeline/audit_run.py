@@ -10,10 +10,10 @@ from pipeline.core import layout
 from pipeline.core.differences import differences
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
-from pipeline.core.money import Buckets
 from pipeline.core.run_manifest import Charge, SessionBill, charges_of, proved, run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
+from pipeline.core.spans import Span, charges
 from pipeline.documents import MISSHAPEN, in_words
 from pipeline.ledger import Ledger
 
@@ -120,20 +120,30 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
     longer lives, and the same beat has to say the same."""
     if row is None or row["beat"] == bill.beat:
         return bill
-    then = Buckets.from_seconds(row["seconds"])
+    then = _at_known_prices(charges(row), bill)
     # What it was charged with proves a life too, of which the next beat may not yet know.
-    longer = then.total - proved(bill, charge.buckets).buckets.total
+    lived = sum((span.buckets.total for span in then), 0)
+    longer = lived - proved(bill, charge.buckets).buckets.total
     if longer and (longer > 0) != (row["beat"] > bill.beat):
         return bill
     return replace(
         bill,
-        buckets=then,
+        spans=then,
         state=row["state"],
         decoded=row["decoded"],
         beat=row["beat"],
         unshared=left["tokens"],
         attempts={},
         start=row.get("start"),
+    )
+
+
+def _at_known_prices(said: Sequence[Span], bill: SessionBill) -> tuple[Span, ...]:
+    """The seconds as said, at the prices that the session itself tells, as far as it does."""
+    known = [span.price for span in bill.spans]
+    return tuple(
+        Span(known[place] if place < len(known) else span.price, span.buckets)
+        for place, span in enumerate(said)
     )
 
 

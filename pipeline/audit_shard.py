@@ -13,6 +13,7 @@ from pipeline.core.differences import differences
 from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, ObjectDamaged, in_a_line
 from pipeline.core.lease import Lease
 from pipeline.core.manifest import Provenance, shard_manifest
+from pipeline.core.money import NodePrice
 from pipeline.core.portion import AttemptName, Take
 from pipeline.core.ports import InputSource
 from pipeline.core.rows import FinishedRow, TokenCounts
@@ -172,7 +173,7 @@ def _claim_problems(
     session = sessions.get(attempt.worker_id)
     if session is None:
         yield f"worker {attempt.worker_id!r} has no session"
-    elif (attempt.node, attempt.price) != (session.node, session.price):
+    elif attempt.node != session.node or _strange_prices(attempt, session):
         yield f"its node or its price is not that of the session of worker {attempt.worker_id!r}"
     name = AttemptName(shard.id, attempt.epoch, attempt.portion, attempt.take)
     key = (
@@ -198,6 +199,12 @@ def _claim_problems(
         yield f"its lease says {claimed}, its attempt {charged}"
     if isinstance(lease, Take) and (lease.name != name or lease.owner_epoch is not None):
         yield f"{key} is of another take, {lease.name}, or of the owner"
+
+
+def _strange_prices(attempt: Attempt, session: Session) -> set[NodePrice]:
+    """Prices that the worker never had. A dead one may have had its last after its last beat."""
+    strange = {span.price for span in attempt.spans} - {span.price for span in session.spans}
+    return strange if session.over else strange - {attempt.price}
 
 
 def _recomputed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -26,7 +26,7 @@ _STUCK_SECONDS = 1_800.0
 
 class Beats:
     """One session's beats. `feed` and `engine_start` are given as soon as there are any. One thread
-    calls it."""
+    calls it. `told` is shown each session as it is beaten, and must not take time."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Beats:
         clock: Clock,
         sheet: Timesheet,
         patience: Patience,
+        told: Callable[[Session], None] = lambda _: None,
     ) -> None:
         self.feed: Feed | None = None
         self.engine_start: EngineStart | None = None
@@ -45,6 +46,7 @@ class Beats:
         self._clock = clock
         self._sheet = sheet
         self._patience = patience
+        self._told = told
         self._beating = False
         self._beat_after = 0.0
         self._own_beat_at = clock.now()
@@ -57,8 +59,9 @@ class Beats:
             started_at=clock.timestamp(),
             beat_at=clock.timestamp(),
             node=settings.node,
-            price=settings.price,
+            price=sheet.price,
             buckets=sheet.buckets,
+            lease_seconds=settings.lease_seconds,
         )
 
     def begin(self) -> None:
@@ -158,12 +161,14 @@ class Beats:
         decoded = feed.settle()[0] if feed else {}
         accounts = feed.accounts(decoded) if feed else {}
         portions = {name: account for name, account in accounts.items() if name.portion}
-        return replace(
+        session = replace(
             self._session,
             beat=next(self._numbers),
             state=state,
             beat_at=self._clock.timestamp(),
+            price=self._sheet.price,
             buckets=self._sheet.buckets,
+            earlier=self._sheet.earlier,
             shards={n.shard_id: account for n, account in accounts.items() if not n.portion},
             dropped=dict(feed.dropped) if feed else {},
             portions={**(feed.portions if feed else {}), **portions},
@@ -178,3 +183,5 @@ class Beats:
             draft_proposed=self._sheet.draft_proposed,
             draft_accepted=self._sheet.draft_accepted,
         )
+        self._told(session)
+        return session

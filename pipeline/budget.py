@@ -26,11 +26,12 @@ from pipeline.core.session import Session
 
 log = logging.getLogger("spotmill.run")
 
-Tell: TypeAlias = Callable[[str, str, Mapping[str, Any]], None]
-"""Told what happened: its name (`budget-warning`, `cost-jump`), a sentence, and its figures."""
+Announce: TypeAlias = Callable[[str, str, Mapping[str, Any]], None]
+"""Is told what happened to a run's money, once, for whoever may want to act on it: its name
+(`budget-warning`, `cost-jump`), a sentence, and its figures."""
 
 
-def tell_nobody(name: str, sentence: str, figures: Mapping[str, Any]) -> None:
+def announce_nothing(_name: str, _sentence: str, _figures: Mapping[str, Any]) -> None:
     """For supervisors that nobody listens to: the log has the sentence in any case."""
 
 
@@ -53,7 +54,7 @@ class Budget:
 
     terms: BudgetTerms
     asked_for: Mapping[str, float]
-    tell: Tell = tell_nobody
+    announce: Announce = announce_nothing
     _sessions: Mapping[str, Session] = field(default_factory=dict)
     _sights: dict[str, Sight] = field(default_factory=dict)
     _began: float | None = None
@@ -193,7 +194,7 @@ class Budget:
         sentence = f"{spent:.6f} USD are spent{of}: more than {limit:f}"
         log.warning("%s", sentence)
         figures = {"spent_usd": spent, "warn_usd": limit, "budget_usd": self.terms.budget_usd}
-        self.tell(
+        self.announce(
             "budget-warning", sentence, {key: decimal_text(usd) for key, usd in figures.items()}
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.budget import Tell, tell_nobody
+from pipeline.budget import Announce, announce_nothing
 from pipeline.core import layout
 from pipeline.core.cost_watch import Usage, effects, jump_limit, typical, usage_of_run
 from pipeline.core.cost_watch import usage_of_session as usage_of
@@ -22,6 +22,8 @@ _MOST_RUNS = 10
 _MOST_WINDOWS = 24
 _OWN_WINDOWS = 3
 """As many as there have to be, before a run is compared with itself."""
+_LONGEST = 4.0
+"""Windows last, at which a window ends however few its tokens: that may be why they are dear."""
 _TOLD_FACTOR = 1.1
 """Of the lesser causes, those that are told of beside the first."""
 
@@ -44,7 +46,7 @@ class CostWatch:
     """
 
     earlier: Callable[[], Sequence[Usage]] = list
-    tell: Tell = tell_nobody
+    announce: Announce = announce_nothing
     window: Window = Window()
     _history: list[Usage] | None = None
     _own: list[Usage] = field(default_factory=list)
@@ -63,7 +65,8 @@ class CostWatch:
 
     def look(self, sessions: Iterable[Session], now: float) -> None:
         """Take in the run's sessions, as they are at `now` by this observer's clock."""
-        if self._mark is not None and now - self._mark[0] < self.window.seconds:
+        seconds = 0.0 if self._mark is None else now - self._mark[0]
+        if self._mark is not None and seconds < self.window.seconds:
             return
         known = list(sessions)
         total = sum((usage_of(session) for session in known), Usage())
@@ -73,7 +76,7 @@ class CostWatch:
                 self._mark = now, total
             return
         used = total - self._mark[1]
-        if used.decoded < self.window.tokens:
+        if used.decoded < self.window.tokens and seconds < _LONGEST * self.window.seconds:
             return
         self._mark = now, total
         if used.is_telling:
@@ -108,7 +111,7 @@ class CostWatch:
             "compared_with": of,
             "factors": {e.cause: round(e.factor, 3) for e in (cause, *others)},
         }
-        self.tell("cost-jump", sentence, figures)
+        self.announce("cost-jump", sentence, figures)
 
 
 def earlier_runs(store: ObjectStore, job_name: str, run_id: str) -> list[Usage]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.arranging import arranged
 from pipeline.core.errors import RowRejected
-from pipeline.core.money import MICROS_PER_SECOND
+from pipeline.core.money import MICROS_PER_SECOND, NodePrice
 from pipeline.core.order import Arrangement
 from pipeline.core.poison import next_trial
 from pipeline.core.portion import AttemptName, rows_to_spare
@@ -52,6 +52,11 @@ class Feed:
         meanwhile = _LEAD_SECONDS * self.rows / seconds if seconds else 0.0
         left = sum(shard.to_submit for shard in self.held.values())
         return left < self._engine.window + meanwhile
+
+    @property
+    def price(self) -> NodePrice:
+        """What an hour of this worker costs now."""
+        return self._sheet.price
 
     @property
     def window(self) -> int:
@@ -124,6 +129,18 @@ class Feed:
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
 
+    def reprice(self, price: NodePrice) -> bool:
+        """From now on this worker's seconds have another price. False when it has to be tried again
+        after the next step, since there are seconds that nobody can be charged with yet."""
+        self.settle()
+        if not self._sheet.all_shared:
+            return False
+        before = self._sheet.price
+        self._sheet.reprice(price, self.held.values())
+        self.dropped = {shard: one.repriced(before) for shard, one in self.dropped.items()}
+        self.portions = {name: one.repriced(before) for name, one in self.portions.items()}
+        return True
+
     def drop(self, shard: HeldShard) -> None:
         """Forget a shard that is somebody else's by now; what it cost here was wasted.
 
@@ -142,7 +159,7 @@ class Feed:
             self.dropped[shard.shard.id] = account
         else:
             self.portions[shard.name] = account
-        self._sheet.write_off(shard.buckets.useful)
+        self._sheet.write_off(shard)
         self._abort(shard)
         del self.held[shard.name]
 

@@ -23,6 +23,7 @@ from pipeline.core.rows import (
 )
 from pipeline.core.session import ShardAccount
 from pipeline.core.shards import STRETCH_ROWS, Shard
+from pipeline.core.spans import Span
 from pipeline.lent import Lent
 from pipeline.preparing import Encode, Line, Prepared, finished_row, prepare
 
@@ -57,6 +58,8 @@ class HeldShard:
     decoded_before: int = 0
     tokens: TokenCounts = TokenCounts()
     buckets: Buckets = Buckets()
+    earlier: tuple[Span, ...] = ()
+    """The part of `buckets` that had other prices than those from now on."""
     struck: int = field(init=False)
     seq: int = 0
     saving: Checkpoint | None = None
@@ -293,7 +296,8 @@ class HeldShard:
         return self.decoded_before + sum(running)
 
     def account(self, decoded: int, spare: int = 0) -> ShardAccount:
-        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful, spare)
+        earlier = tuple((price, spent.useful) for price, spent in self.earlier)
+        return ShardAccount(self.lease.epoch, decoded, self.buckets.useful, spare, earlier)
 
     def attempt(
         self, decoded: int, node: Node, price: NodePrice, ended_at: str, end: AttemptEnd
@@ -311,4 +315,5 @@ class HeldShard:
             tokens=self.tokens + TokenCounts(output=decoded),
             portion=self.name.portion,
             take=self.take,
+            earlier=self.earlier,
         )

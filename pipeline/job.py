@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from pipeline.core.rows import Sampling, Structured
+from pipeline.job_metrics import MetricsSpec
 from pipeline.job_section import Section
 from pipeline.job_speculative import SpeculativeSpec, method_alone
 from pipeline.yaml_lines import closest
@@ -263,6 +264,7 @@ class JobSpec(Section):
     chunks: ChunksSpec = ChunksSpec()
     fleet: FleetSpec = FleetSpec()
     cost: CostSpec = CostSpec()
+    metrics: MetricsSpec = MetricsSpec()
     tags: dict[str, str] = Field(default_factory=dict)
     storage_options: StorageOptions = StorageOptions()
 
@@ -271,7 +273,7 @@ class JobSpec(Section):
         return dict.fromkeys(STANDARD_TAGS, "unknown") | self.tags
 
     def settings_fingerprint(self) -> str:
-        """Changes when the rows or their answers could: not with fleet, cost, tags or chunks."""
+        """Changes when the rows or their answers could: not with fleet, cost, tags and the like."""
         decisive = self.model_dump(mode="json", include={"input", "model", "sampling", "shards"})
         decisive["input"].pop("uri")
         if self.shards.order == "input":

@@ -272,9 +272,10 @@ class Ledger:
             take=name.take,
         )
         account = session.account(name) if session else None
-        if account is None:
+        if session is None or account is None:
             return attempt
-        return lost_since(attempt, account.decoded, account.useful_micros)
+        useful = account.useful_by_price(session.price)
+        return lost_since(attempt, account.decoded, useful)
 
     def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
         sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}

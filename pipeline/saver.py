@@ -137,8 +137,8 @@ class Saver:
         )
 
     def _attempt(self, shard: HeldShard, decoded: int, end: AttemptEnd) -> Attempt:
-        node, price = self._settings.node, self._settings.price
-        return shard.attempt(decoded, node, price, self._clock.timestamp(), end)
+        price = self._feed.price
+        return shard.attempt(decoded, self._settings.node, price, self._clock.timestamp(), end)
 
     def publish_what_is_complete(self) -> None:
         now = self._clock.now()

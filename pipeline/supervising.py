@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 
 from pipeline.at_hand import JobAtHand
-from pipeline.budget import Tell, tell_nobody
+from pipeline.budget import Announce, announce_nothing
 from pipeline.clock import SystemClock
 from pipeline.core.ports import InterruptionNotice, WorkerPool
+from pipeline.core.session import Session
 from pipeline.cost_watching import CostWatch, earlier_runs
 from pipeline.dataset.plan_file import Plan
 from pipeline.supervisor import FleetSettings, Supervisor
+from pipeline.telling import telling_run
 
 log = logging.getLogger("spotmill")
 
@@ -21,11 +24,11 @@ def supervise(
     pool: WorkerPool,
     notice: InterruptionNotice,
     workers: int,
-    tell: Tell = tell_nobody,
+    announce: Announce = announce_nothing,
 ) -> None:
     """Keep workers going until every shard is published. Raises as `Supervisor.run` does.
 
-    `tell` is told when the budget is nearly spent, and when tokens cost more than they did.
+    `announce` is told when the budget is nearly spent, and when tokens cost more than they did.
     """
     fleet, cost = here.job.fleet, here.job.cost
     for name in ("deadline", "pool", "on_demand_pool"):
@@ -37,16 +40,23 @@ def supervise(
         budget_usd=cost.budget_usd,
         warn_usd=cost.warn_usd,
     )
-    watch = CostWatch(lambda: earlier_runs(here.store, here.job.name, here.run_id), tell)
+    clock = SystemClock()
+    watch = CostWatch(lambda: earlier_runs(here.store, here.job.name, here.run_id), announce)
     # Before workers are started: a store with a long past takes a while to list it.
     watch.remember()
-    Supervisor(
-        here.ledger,
-        [shard.id for shard in plan.shards],
-        pool,
-        SystemClock(),
-        notice,
-        settings,
-        tell=tell,
-        cost_watch=watch,
-    ).run()
+    with telling_run(here, plan.shards) as tell:
+
+        def told(sessions: Mapping[str, Session], published: Collection[int]) -> None:
+            tell(sessions, published)
+            watch.look(sessions.values(), clock.now())
+
+        Supervisor(
+            here.ledger,
+            [shard.id for shard in plan.shards],
+            pool,
+            clock,
+            notice,
+            settings,
+            told=told,
+            announce=announce,
+        ).run()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeAlias
 
-from pipeline.budget import Budget, BudgetTerms, Tell, tell_nobody
+from pipeline.budget import Announce, Budget, BudgetTerms, announce_nothing
 from pipeline.core.budget import DRAIN_SECONDS
 from pipeline.core.errors import (
     BudgetReached,
@@ -20,11 +21,13 @@ from pipeline.core.fleet import counts_as_live, gives_up, workers_to_start
 from pipeline.core.lease import BeatWatch
 from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
-from pipeline.cost_watching import CostWatch
 from pipeline.departure import Departure
 from pipeline.ledger import Ledger
 
 log = logging.getLogger("spotmill.run")
+
+Told: TypeAlias = Callable[[Mapping[str, Session], Collection[int]], None]
+"""Is shown the sessions and the published shards of a tick, and must not take time."""
 
 _LAST_BEAT_SECONDS = 60.0
 
@@ -57,8 +60,8 @@ def _new_worker_id() -> str:
 class Supervisor:
     """One supervisor of a run; several do no harm. `run` may be called once.
 
-    `name_worker` gives every worker an id that no other ever had; `tell` is told when the budget is
-    nearly spent, and `cost_watch`, if there is one, looks at what tokens cost.
+    `name_worker` gives every worker an id that no other ever had; `announce` is told when the
+    budget is nearly spent.
     """
 
     def __init__(
@@ -70,8 +73,8 @@ class Supervisor:
         notice: InterruptionNotice,
         fleet: FleetSettings,
         name_worker: Callable[[], str] = _new_worker_id,
-        tell: Tell = tell_nobody,
-        cost_watch: CostWatch | None = None,
+        told: Told = lambda _sessions, _published: None,
+        announce: Announce = announce_nothing,
     ) -> None:
         self._ledger = ledger
         self._shard_ids = shard_ids
@@ -80,13 +83,13 @@ class Supervisor:
         self._departure = Departure(notice, clock)
         self._fleet = fleet
         self._name_worker = name_worker
+        self._told = told
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
         terms = BudgetTerms(
             fleet.budget_usd, fleet.warn_usd, fleet.lease_seconds, fleet.drain_seconds
         )
-        self._budget = Budget(terms, self._asked_for, tell)
-        self._cost_watch = cost_watch
+        self._budget = Budget(terms, self._asked_for, announce)
         self._before: frozenset[str] | None = None
         self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
@@ -148,12 +151,11 @@ class Supervisor:
             return True
         began = self._clock.now()
         sessions = self._ledger.sessions()
+        self._told(sessions, published)
         of_now = self._of_now(sessions)
         _raise_fatal(of_now, self._fleet.workers)
         self._budget.look(sessions, of_now, began, self._clock.now())
         self._budget.hold(self._clock.now())
-        if self._cost_watch is not None:
-            self._cost_watch.look(sessions.values(), self._clock.now())
         self._count_failures(len(left), sessions)
         if not self._departure.certain:
             self._start_missing(left, sessions)

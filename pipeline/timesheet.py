@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pipeline.core.money import MICROS_PER_SECOND, Bucket, Buckets, share_out
+from pipeline.core.money import (
+    MICROS_PER_SECOND,
+    UNKNOWN_PRICE,
+    Bucket,
+    Buckets,
+    NodePrice,
+    share_out,
+)
 from pipeline.core.portion import AttemptName
 from pipeline.core.rows import EngineMetrics, TokenCounts
+from pipeline.core.spans import Span, spans_of
 from pipeline.held import HeldShard
 
 
 class Timesheet:
     """Told in which bucket time passes; `settle` says to which shards. Starts at `now`."""
 
-    def __init__(self, now: float, boot_micros: int) -> None:
+    def __init__(self, now: float, boot_micros: int, price: NodePrice = UNKNOWN_PRICE) -> None:
+        self.price = price
         self.buckets = Buckets(boot=boot_micros)
+        self.earlier: tuple[Span, ...] = ()
         self.decoded = 0
         self.unshared = 0
         self.draft_proposed = 0
@@ -66,6 +76,21 @@ class Timesheet:
             self._metrics = m
         return decoded
 
+    @property
+    def all_shared(self) -> bool:
+        """Whether no second waits to be shared out, with the price that it had."""
+        return self._unshared_useful == 0
+
+    def reprice(self, price: NodePrice, held: Iterable[HeldShard]) -> None:
+        """From now on seconds have this price; only when `all_shared`."""
+        for shard in held:
+            before = spans_of(self.price, shard.buckets, shard.earlier)
+            shard.earlier = tuple(s for s in before if s.price != price and s.buckets.total)
+        before = spans_of(self.price, self.buckets, self.earlier)
+        # A price that comes back goes on where it was left.
+        self.earlier = tuple(span for span in before if span.price != price)
+        self.price = price
+
     def count_unshared(self, decoded: int) -> None:
         """Tokens that were decoded, and paid for, for no shard."""
         self.decoded += decoded
@@ -75,13 +100,17 @@ class Timesheet:
         """The next engine counts its metrics from nothing."""
         self._metrics = EngineMetrics()
 
-    def write_off(self, useful_micros: int) -> None:
+    def write_off(self, shard: HeldShard) -> None:
         """Useful time of a shard that somebody else finished: it was wasted after all."""
-        self.buckets = replace(
-            self.buckets,
-            useful=self.buckets.useful - useful_micros,
-            wasted=self.buckets.wasted + useful_micros,
+        useful = {price: spent.useful for price, spent in shard.earlier}
+        self.earlier = tuple(
+            Span(price, _wasted(spent, useful.get(price, 0))) for price, spent in self.earlier
         )
+        self.buckets = _wasted(self.buckets, shard.buckets.useful)
 
     def _gain(self, shard: HeldShard, decoded: int) -> int:
         return max(0, decoded - self._decoded_of.get(shard.name, 0))
+
+
+def _wasted(spent: Buckets, useful_micros: int) -> Buckets:
+    return replace(spent, useful=spent.useful - useful_micros, wasted=spent.wasted + useful_micros)

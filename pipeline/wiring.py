@@ -42,6 +42,7 @@ from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervising import supervise as supervise
+from pipeline.telling import tell_closed, telling_worker
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
@@ -147,7 +148,9 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     asked = Speculation(job.model.speculative, job.model.speculative)
     # Of a run without a shard; any other one says what its shards say.
     provenance = provenance_of(document, job, "unknown", asked)
-    return finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
+    closed = finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
+    tell_closed(here, plan.shards, closed)
+    return closed
 
 
 def status(here: JobAtHand) -> dict[str, Any]:
@@ -209,7 +212,7 @@ def run_worker(
     )
     source = ParquetSource(job, plan.schema, here.options)
     loader = engine_loader(job, here.options)
-    with _background() as executor:
+    with _background() as executor, telling_worker(here, settings.worker_id) as told:
         report = Worker(
             settings,
             lambda engine: provenance_of(document, job, engine.version, speculation),
@@ -225,6 +228,7 @@ def run_worker(
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
+            told=told,
         ).run()
     return {
         "run_id": here.run_id,

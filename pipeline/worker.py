@@ -12,8 +12,8 @@ from pipeline.core.checkpoint import AttemptEnd
 from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import MICROS_PER_SECOND
-from pipeline.core.ports import Clock, Engine, InterruptionNotice
-from pipeline.core.session import EngineStart, State
+from pipeline.core.ports import Clock, Engine, InterruptionNotice, PriceQuotes
+from pipeline.core.session import EngineStart, Session, State
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
@@ -22,6 +22,7 @@ from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
 from pipeline.portion_offers import PortionOffers
+from pipeline.repricing import Repricing
 from pipeline.saver import Saver
 from pipeline.steering import Steering, Watching
 from pipeline.timesheet import Timesheet
@@ -51,7 +52,8 @@ class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
     `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
-    the latest one came about, if that is known. `watching` is how speculation is watched, if it is.
+    the latest one came about, if that is known. `watching` is how speculation is watched, if it is;
+    `quotes` tell what an hour costs, which may change; `told` is shown each beat's session.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Worker:
         boot_seconds: float = 0.0,
         engine_start: Callable[[], EngineStart | None] = lambda: None,
         watching: Watching | None = None,
+        quotes: PriceQuotes | None = None,
+        told: Callable[[Session], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -74,12 +78,14 @@ class Worker:
         self._clock = clock
         self._departure = Departure(notice, clock)
         self._errands = errands
-        self._sheet = Timesheet(clock.now(), round(boot_seconds * MICROS_PER_SECOND))
+        boot_micros = round(boot_seconds * MICROS_PER_SECOND)
+        self._sheet = Timesheet(clock.now(), boot_micros, settings.price)
         self._patience = Patience(clock, settings.store_patience_seconds)
-        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience)
+        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience, told)
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)
+        self._repricing = Repricing(quotes, settings.price_seconds, errands, clock)
         self._saver: Saver | None = None
         self._offers: PortionOffers | None = None
         self._saved_again = False
@@ -175,6 +181,7 @@ class Worker:
         while not (self._desk.distrusts_engine or self._steering.wants_plain):
             self._heed_notice(feed, saver)
             self._errands.collect()
+            self._repricing.look_after(feed)
             self._beats.beat_when_due()
             if not self._leaving:
                 self._desk.claim_when_hungry(feed)

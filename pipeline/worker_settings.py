@@ -9,7 +9,9 @@ from pipeline.core.money import Node, NodePrice
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop."""
+    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop. What
+    an hour costs is asked again every `price_seconds`: EC2's spot prices change a few times a day,
+    and its history is a cheap call."""
 
     worker_id: str
     output_uri: str
@@ -19,6 +21,7 @@ class WorkerSettings:
     node: Node
     price: NodePrice
     store_patience_seconds: float = 3_600.0
+    price_seconds: float = 300.0
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
+from pipeline.core.spans import Span, account_to_json, charges, spans_of, together
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
 
@@ -30,6 +31,12 @@ class Attempt:
     tokens: TokenCounts = TokenCounts()
     portion: int = 0
     take: int = 0
+    earlier: tuple[Span, ...] = ()
+    """The part of `buckets` that had other prices, before the one of now."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return spans_of(self.price, self.buckets, self.earlier)
 
     @property
     def order(self) -> tuple[int, bool, int, int]:
@@ -46,8 +53,7 @@ class Attempt:
             "node": asdict(self.node),
             "started_at": self.started_at,
             "ended_at": self.ended_at,
-            "seconds": self.buckets.seconds(),
-            **self.price.to_json(),
+            **account_to_json(self.spans),
             "rows": self.rows,
             "tokens": asdict(self.tokens),
             "end": self.end,
@@ -55,19 +61,21 @@ class Attempt:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Attempt:
+        spans = charges(document)
         return Attempt(
             worker_id=document["worker_id"],
             epoch=document["epoch"],
             node=Node(**document["node"]),
-            price=NodePrice.from_json(document),
+            price=spans[-1].price,
             started_at=document["started_at"],
             ended_at=document["ended_at"],
             end=document["end"],
-            buckets=Buckets.from_seconds(document["seconds"]),
+            buckets=sum((span.buckets for span in spans), Buckets()),
             rows=document["rows"],
             tokens=TokenCounts(**document["tokens"]),
             portion=document.get("portion", {}).get("number", 0),
             take=document.get("portion", {}).get("take", 0),
+            earlier=tuple(spans[:-1]),
         )
 
 
@@ -154,15 +162,21 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
     )
 
 
-def lost_since(attempt: Attempt, decoded: int, useful_micros: int) -> Attempt:
+def lost_since(attempt: Attempt, decoded: int, useful_micros: Mapping[NodePrice, int]) -> Attempt:
     """The attempt of a worker that died: what its last beat shows beyond its last checkpoint.
 
-    `decoded` tokens and `useful_micros` are the beat's totals for this shard and epoch.
+    `decoded` tokens and, by price, `useful_micros` are the beat's totals for this shard and epoch.
     """
+    spans = together(attempt.spans) if attempt.buckets.total else {}
+    for price, useful in useful_micros.items():
+        known = spans.get(price, Buckets())
+        if (beyond := useful - known.useful - known.wasted) > 0:
+            spans[price] = known.plus("wasted", beyond)
+    price = next(reversed(spans), attempt.price)
     return replace(
         attempt,
-        buckets=attempt.buckets.plus(
-            "wasted", max(0, useful_micros - attempt.buckets.useful - attempt.buckets.wasted)
-        ),
+        price=price,
+        buckets=sum(spans.values(), Buckets()),
+        earlier=tuple(Span(*span) for span in spans.items() if span[0] != price),
         tokens=replace(attempt.tokens, wasted=max(0, decoded - attempt.tokens.output)),
     )

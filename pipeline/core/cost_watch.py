@@ -9,7 +9,6 @@ from decimal import Decimal
 from statistics import median
 from typing import Any, Literal
 
-from pipeline.core.manifest import charges
 from pipeline.core.money import (
     MICROS_PER_SECOND,
     Buckets,
@@ -17,11 +16,14 @@ from pipeline.core.money import (
     sum_of,
 )
 from pipeline.core.session import Session
+from pipeline.core.spans import charges
 
 JUMP = Decimal("1.3")
 """So many times the median is a jump, unless what it is compared with varies as much itself."""
 _MADS = Decimal("4.45")
 """Three standard deviations of noise that is normal, in median absolute deviations."""
+_OFTEN = 1.2
+"""So many times as many starts, or as long ones, are more than chance."""
 PREFILL_SHARE = 0.1
 """What a prompt's token takes, of what a generated one does: only ranks causes, prices nothing."""
 
@@ -100,6 +102,10 @@ class Usage:
         """Seconds of starts, waste and drains for each that is useful."""
         b = self.buckets
         return (b.boot + b.load + b.wasted + b.drain) / b.useful
+
+    @property
+    def waits_per_useful(self) -> float:
+        return self.buckets.idle / self.buckets.useful
 
     @property
     def starts_per_hour(self) -> float:
@@ -199,8 +205,6 @@ def effects(before: Usage, now: Usage) -> list[Effect]:
     A token's cost is price per second x seconds paid per useful second / tokens per useful second;
     each part is divided again, so that the factors multiply to the ratio of the costs.
     """
-    waits = before.buckets.idle / before.buckets.useful, now.buckets.idle / now.buckets.useful
-    restarts = before.restarts_per_useful, now.restarts_per_useful
     speed = before.tokens_per_second / now.tokens_per_second
     accepted = before.tokens_per_step / now.tokens_per_step
     prompts = (1 + PREFILL_SHARE * now.prompt_per_token) / (
@@ -208,12 +212,7 @@ def effects(before: Usage, now: Usage) -> list[Effect]:
     )
     found = [
         _price_effect(before, now),
-        _restart_effect(before, now, (1 + restarts[1] + waits[0]) / (1 + restarts[0] + waits[0])),
-        Effect(
-            "more waiting",
-            (1 + restarts[1] + waits[1]) / (1 + restarts[1] + waits[0]),
-            f"{waits[0]:.2f} s idle for each useful one before, {waits[1]:.2f} now",
-        ),
+        *_unproductive_effects(before, now),
         Effect(
             "acceptance fell",
             accepted,
@@ -252,18 +251,23 @@ def _price_effect(before: Usage, now: Usage) -> Effect:
     )
 
 
-def _restart_effect(before: Usage, now: Usage, factor: float) -> Effect:
-    """More starts, or starts that take longer: whichever grew more."""
-    often = now.starts_per_hour / before.starts_per_hour if before.starts_per_hour else 2.0
-    slow = now.start_seconds / before.start_seconds if before.start_seconds else 1.0
-    if slow > often and now.starts:
-        return Effect(
-            "slower starts",
-            factor,
-            f"{before.start_seconds:.0f} s to boot and load before, {now.start_seconds:.0f} now",
-        )
-    return Effect(
-        "more preemptions",
-        factor,
-        f"{before.starts_per_hour:.2f} starts a worker-hour before, {now.starts_per_hour:.2f} now",
+def _unproductive_effects(before: Usage, now: Usage) -> list[Effect]:
+    """Of the seconds that are paid for and not useful. Who is preempted often also waits often: for
+    leases of the dead to run out, with nothing else to do."""
+    waits = before.waits_per_useful, now.waits_per_useful
+    restarts = before.restarts_per_useful, now.restarts_per_useful
+    idle = f"{waits[0]:.2f} s idle for each useful one before, {waits[1]:.2f} now"
+    starts = (
+        f"{before.starts_per_hour:.2f} starts a worker-hour before, {now.starts_per_hour:.2f} now"
     )
+    by_restarts = (1 + restarts[1] + waits[0]) / (1 + restarts[0] + waits[0])
+    by_waits = (1 + restarts[1] + waits[1]) / (1 + restarts[1] + waits[0])
+    often = now.starts_per_hour > _OFTEN * before.starts_per_hour
+    if often and by_restarts > 1 and by_waits > 1:
+        return [Effect("more preemptions", by_restarts * by_waits, f"{starts}; {idle}")]
+    waiting = Effect("more waiting", by_waits, idle)
+    slower = now.start_seconds > _OFTEN * before.start_seconds > 0
+    if slower and not often:
+        took = f"{before.start_seconds:.0f} s to boot and load before, {now.start_seconds:.0f} now"
+        return [Effect("slower starts", by_restarts, took), waiting]
+    return [Effect("more preemptions", by_restarts, starts), waiting]

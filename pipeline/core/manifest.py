@@ -16,8 +16,6 @@ from typing import Any, TypeAlias
 from pipeline.core.checkpoint import Attempt
 from pipeline.core.money import (
     DOLLAR_GRAIN,
-    Buckets,
-    NodePrice,
     decimal_text,
     dollars,
     sum_of,
@@ -25,6 +23,7 @@ from pipeline.core.money import (
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.shards import Shard
+from pipeline.core.spans import charges
 
 SCHEMA_VERSION = 1
 FOOTER_KEY = "spotmill.manifest"
@@ -121,10 +120,11 @@ def _tokens_of(rows: Iterable[FinishedRow], attempts: Iterable[Attempt]) -> Toke
 
 
 def _shard_cost(attempts: Sequence[Attempt], output_tokens: int) -> Json:
-    useful = sum_of(dollars(a.buckets.useful, a.price.usd_per_hour) for a in attempts)
-    wasted = sum_of(dollars(a.buckets.wasted, a.price.usd_per_hour) for a in attempts)
-    overhead = sum_of(dollars(a.buckets.overhead, a.price.usd_per_hour) for a in attempts)
-    on_demand = sum_of(dollars(a.buckets.total, a.price.on_demand_usd_per_hour) for a in attempts)
+    spans = [span for attempt in attempts for span in attempt.spans]
+    useful = sum_of(dollars(s.useful, price.usd_per_hour) for price, s in spans)
+    wasted = sum_of(dollars(s.wasted, price.usd_per_hour) for price, s in spans)
+    overhead = sum_of(dollars(s.overhead, price.usd_per_hour) for price, s in spans)
+    on_demand = sum_of(dollars(s.total, price.on_demand_usd_per_hour) for price, s in spans)
     total = sum_of((useful, wasted, overhead))
     return {
         "currency": CURRENCY,
@@ -149,13 +149,6 @@ def per_token(total: Decimal | None, output_tokens: int) -> Json:
         )
 
     return {"per_1k_output_tokens": per(1_000), "per_1m_tokens": per(1_000_000)}
-
-
-def charges(document: Mapping[str, Any]) -> list[tuple[NodePrice, Buckets]]:
-    """The seconds of an attempt, or of another row that has a price, by the price they had: those
-    in `prices`, or all of them at the only one."""
-    spans = document.get("prices") or [document]
-    return [(NodePrice.from_json(one), Buckets.from_seconds(one["seconds"])) for one in spans]
 
 
 def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:

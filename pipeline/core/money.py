@@ -75,6 +75,11 @@ class NodePrice:
     source: str
     on_demand_usd_per_hour: Decimal | None = None
 
+    def is_as_dear_as(self, other: NodePrice) -> bool:
+        """Whether an hour costs the same, whoever says so."""
+        ours = (self.usd_per_hour, self.on_demand_usd_per_hour)
+        return ours == (other.usd_per_hour, other.on_demand_usd_per_hour)
+
     def to_json(self) -> dict[str, str | None]:
         """The form it has in checkpoints, sessions and manifests (DESIGN §10)."""
         return {

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.fleet import WorkerEnd
+from pipeline.core.money import NodePrice
 from pipeline.core.notice import Notice
 from pipeline.core.rows import Completion, EngineMetrics, FinishedRow, Prompt, Request, Sampling
 from pipeline.core.shards import Shard
@@ -139,6 +140,12 @@ class InterruptionNotice(Protocol):
 
         Once told, a notice stays; only a graver one (`risk` < `reclaim` < `stop`) replaces it.
         """
+        ...
+
+
+class PriceQuotes(Protocol):
+    def price(self) -> NodePrice:
+        """What an hour of this machine costs now. May take seconds; never raises."""
         ...
 
 

@@ -18,6 +18,7 @@ from pipeline.core.manifest import (
     per_token,
 )
 from pipeline.core.money import (
+    MICROS_PER_SECOND,
     Buckets,
     Node,
     NodePrice,
@@ -28,6 +29,7 @@ from pipeline.core.money import (
 )
 from pipeline.core.portion import AttemptName
 from pipeline.core.shards import Shard
+from pipeline.core.spans import Span, account_to_json, charges, cost_of, together
 
 ENDED = frozenset({"ended", "failed"})
 """States in which a session's own account is complete."""
@@ -38,23 +40,42 @@ class SessionBill:
     """One worker session, as the beat of this number left it.
 
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
-    where it did not publish the shard itself. `start` says how its engine came about.
+    where it did not publish the shard itself. `start` says how its engine came about. One that did
+    not end may have lived longer, by `lease_micros` as far as anybody knows.
     """
 
     worker_id: str
     node: Node
-    price: NodePrice
-    buckets: Buckets
+    spans: tuple[Span, ...]
     state: str
     decoded: int = 0
     beat: int = 0
     unshared: int = 0
     attempts: Mapping[AttemptName, int] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
+    lease_micros: int = 0
+
+    @property
+    def buckets(self) -> Buckets:
+        return sum((span.buckets for span in self.spans), Buckets())
+
+    @property
+    def price(self) -> NodePrice:
+        """The newest."""
+        return self.spans[-1].price
 
     @property
     def usd(self) -> Decimal | None:
-        return dollars(self.buckets.total, self.price.usd_per_hour)
+        return cost_of(self.spans)
+
+    @property
+    def uncertain_micros(self) -> int:
+        """What may have come after the last beat of one that did not end; no sum holds it."""
+        return 0 if self.state in ENDED else self.lease_micros
+
+    @property
+    def uncertain_usd(self) -> Decimal | None:
+        return dollars(self.uncertain_micros, self.price.usd_per_hour)
 
 
 def run_manifest(
@@ -72,9 +93,9 @@ def run_manifest(
     can fail, and is checked, is that shards were charged more than the session lasted.
     """
     _check_counts(planned, manifests)
-    charges = charges_of(manifests)
-    bills = [proved(bill, charges[bill.worker_id].buckets) for bill in bills]
-    unallocated = [_unallocated(bill, charges[bill.worker_id]) for bill in bills]
+    charged = charges_of(manifests)
+    bills = [proved(bill, charged[bill.worker_id].buckets) for bill in bills]
+    unallocated = [_unallocated(bill, charged[bill.worker_id]) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
     left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
@@ -110,9 +131,9 @@ def run_manifest(
             {
                 "worker_id": bill.worker_id,
                 "node": asdict(bill.node),
-                "seconds": bill.buckets.seconds(),
-                **bill.price.to_json(),
+                **account_to_json(bill.spans),
                 "cost": decimal_text(bill.usd),
+                **({"uncertain": _uncertain(bill)} if bill.uncertain_micros else {}),
                 "state": bill.state,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
@@ -126,6 +147,7 @@ def run_manifest(
             "total": decimal_text(total),
             "allocated": decimal_text(allocated),
             "unallocated": decimal_text(left_over),
+            "uncertain": decimal_text(sum_of(bill.uncertain_usd for bill in bills)),
             **per_token(total, output_tokens),
         },
         "tags": dict(provenance.tags),
@@ -156,20 +178,26 @@ class Charge:
     """What shards are charged with for one worker, in all."""
 
     usd: Decimal = Decimal(0)
-    buckets: Buckets = Buckets()
+    buckets: dict[NodePrice, Buckets] = field(default_factory=dict)
     decoded: dict[AttemptName, int] = field(default_factory=dict)
 
 
 def charges_of(manifests: Iterable[Mapping[str, Any]]) -> defaultdict[str, Charge]:
     """By worker; nothing for those that shards are not charged for."""
-    charges: defaultdict[str, Charge] = defaultdict(Charge)
+    found: defaultdict[str, Charge] = defaultdict(Charge)
     for manifest in manifests:
         for attempt in manifest["attempts"]:
-            charge = charges[attempt["worker_id"]]
+            charge = found[attempt["worker_id"]]
             charge.usd += attempt_cost(attempt) or Decimal(0)
-            charge.buckets += Buckets.from_seconds(attempt["seconds"])
+            for price, buckets in charges(attempt):
+                charge.buckets[price] = charge.buckets.get(price, Buckets()) + buckets
             charge.decoded[_name(manifest["shard_id"], attempt)] = _decoded(attempt)
-    return charges
+    return found
+
+
+def _uncertain(bill: SessionBill) -> Json:
+    seconds = bill.uncertain_micros / MICROS_PER_SECOND
+    return {"seconds": seconds, "cost": decimal_text(bill.uncertain_usd)}
 
 
 def _name(shard_id: int, manifest_attempt: Mapping[str, Any]) -> AttemptName:
@@ -185,39 +213,57 @@ def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
     return decoded
 
 
-def proved(bill: SessionBill, charged: Buckets) -> SessionBill:
+def proved(bill: SessionBill, charged: Mapping[NodePrice, Buckets]) -> SessionBill:
     """A worker that died lived at least as long as its checkpoints, which shards are charged by,
     prove: its last beat may be older. One that ended said itself how long it lived."""
     if bill.state in ENDED:
         return bill
-    lived = bill.buckets
+    spans = together(bill.spans)
+    for price, buckets in charged.items():
+        spans[price] = _at_least(spans.get(price, Buckets()), buckets)
+    return replace(bill, spans=tuple(Span(price, buckets) for price, buckets in spans.items()))
+
+
+def _at_least(lived: Buckets, charged: Buckets) -> Buckets:
     decoding = max(lived.useful + lived.wasted, charged.useful + charged.wasted)
     useful = max(lived.useful, charged.useful)
-    proved = replace(
+    return replace(
         lived, useful=useful, wasted=decoding - useful, idle=max(lived.idle, charged.idle)
     )
-    return replace(bill, buckets=proved)
 
 
 def _unallocated(bill: SessionBill, charge: Charge) -> Json:
-    over = charge.buckets.total - bill.buckets.total
+    left = [_left(bill, *span, charge) for span in together(bill.spans).items()]
+    strange = charge.buckets.keys() - together(bill.spans).keys()
+    if strange:
+        raise BooksUnbalanced(
+            f"worker {bill.worker_id}: shards are charged at a price it never had",
+            why=f"{', '.join(sorted(str(price.usd_per_hour) for price in strange))} an hour",
+            hint="run `spotmill verify` on this run",
+        )
+    cost = None if bill.usd is None else bill.usd - charge.usd
+    return {
+        "worker_id": bill.worker_id,
+        "tokens": bill.unshared + _unknown_to_shards(bill, charge),
+        **account_to_json(left),
+        "cost": decimal_text(cost),
+    }
+
+
+def _left(bill: SessionBill, price: NodePrice, lived: Buckets, charge: Charge) -> Span:
+    """Of the seconds at this price, those that no shard is charged for."""
+    charged = charge.buckets.get(price, Buckets())
+    over = charged.total - lived.total
     if over > 0:
         raise BooksUnbalanced(
             f"worker {bill.worker_id}: shards are charged {over / 1e6:.6f} s more than it lived",
             why="its last session beat is missing, or a manifest was altered",
         )
-    left = bill.buckets - charge.buckets
+    left = lived - charged
     # A dead worker's last interval was useful work to it, but nobody published it.
     lost = Buckets(wasted=left.useful + left.wasted)
     rest = Buckets(boot=left.boot, load=left.load, idle=left.idle, drain=left.drain)
-    cost = None if bill.usd is None else bill.usd - charge.usd
-    return {
-        "worker_id": bill.worker_id,
-        "tokens": bill.unshared + _unknown_to_shards(bill, charge),
-        "seconds": (rest + lost).seconds(),
-        **bill.price.to_json(),
-        "cost": decimal_text(cost),
-    }
+    return Span(price, rest + lost)
 
 
 def _unknown_to_shards(bill: SessionBill, charge: Charge) -> int:

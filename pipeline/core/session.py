@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.run_manifest import ENDED, SessionBill
+from pipeline.core.spans import Span, account_to_json, charges, spans_of
 
 State = Literal["load", "work", "drain", "ended", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardAccount:
-    """What this session did for one shard under one epoch, so far; `spare` rows it would share."""
+    """What this session did for one shard under one epoch, so far; `spare` rows it would share.
+    Of its useful time, `earlier` had other prices, before the session's newest."""
 
     epoch: int
     decoded: int = 0
     useful_micros: int = 0
     spare: int = 0
+    earlier: tuple[tuple[NodePrice, int], ...] = ()
+
+    def useful_by_price(self, newest: NodePrice) -> dict[NodePrice, int]:
+        """Useful time by the price it had, where the session's newest price is this."""
+        found: dict[NodePrice, int] = {}
+        for price, micros in self.earlier:
+            found[price] = found.get(price, 0) + micros
+        left = self.useful_micros - sum(found.values())
+        found[newest] = found.get(newest, 0) + left
+        return found
+
+    def repriced(self, until_now: NodePrice) -> ShardAccount:
+        """The same account in a session whose price is another from now on."""
+        return replace(self, earlier=tuple(self.useful_by_price(until_now).items()))
+
+    def to_json(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        earlier = [price.to_json() | {"useful_micros": n} for price, n in self.earlier]
+        return {**counts, **({"earlier": earlier} if earlier else {})}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> ShardAccount:
+        earlier = tuple(
+            (NodePrice.from_json(one), one["useful_micros"]) for one in document.get("earlier", ())
+        )
+        return ShardAccount(**{name: document[name] for name in _COUNTS}, earlier=earlier)
+
+
+_COUNTS = ("epoch", "decoded", "useful_micros", "spare")
 
 
 Weights = Literal["local", "node", "bucket", "streamed"]
@@ -43,8 +74,9 @@ class EngineStart:
 class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
     worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
-    `unshared` tokens were decoded for none. `error` says why a session failed. `prompt_tokens` were
-    given to its engines, and drafts proposed and accepted by them, in all."""
+    `unshared` tokens were decoded for none. `error` says why a session failed. Of `buckets`,
+    `earlier` had other prices than `price`. After `lease_seconds` without a beat it is over.
+    `prompt_tokens` were given to its engines, and drafts proposed and accepted by them, in all."""
 
     worker_id: str
     beat: int
@@ -67,6 +99,12 @@ class Session:
     prompt_tokens: int = 0
     draft_proposed: int = 0
     draft_accepted: int = 0
+    earlier: tuple[Span, ...] = ()
+    lease_seconds: float = 0.0
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return spans_of(self.price, self.buckets, self.earlier)
 
     @property
     def over(self) -> bool:
@@ -91,8 +129,7 @@ class Session:
         return SessionBill(
             self.worker_id,
             self.node,
-            self.price,
-            self.buckets,
+            self.spans,
             self.state,
             self.decoded,
             self.beat,
@@ -104,6 +141,7 @@ class Session:
             }
             | {name: account.decoded for name, account in self.portions.items()},
             None if self.start is None else asdict(self.start),
+            round(self.lease_seconds * MICROS_PER_SECOND),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,12 +152,13 @@ class Session:
             "started_at": self.started_at,
             "beat_at": self.beat_at,
             "node": asdict(self.node),
-            **self.price.to_json(),
-            "seconds": self.buckets.seconds(),
+            **account_to_json(self.spans),
+            "lease_seconds": self.lease_seconds,
             "shards": _accounts_to_json(self.shards),
             "dropped": _accounts_to_json(self.dropped),
             "portions": {
-                "-".join(map(str, name)): asdict(account) for name, account in self.portions.items()
+                "-".join(map(str, name)): account.to_json()
+                for name, account in self.portions.items()
             },
             "helping": self.helping,
             "rows": self.rows,
@@ -135,6 +174,7 @@ class Session:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Session:
+        spans = charges(document)
         return Session(
             worker_id=document["worker_id"],
             beat=document["beat"],
@@ -142,13 +182,14 @@ class Session:
             started_at=document["started_at"],
             beat_at=document["beat_at"],
             node=Node(**document["node"]),
-            price=NodePrice.from_json(document),
-            buckets=Buckets.from_seconds(document["seconds"]),
+            price=spans[-1].price,
+            buckets=sum((span.buckets for span in spans), Buckets()),
+            earlier=tuple(spans[:-1]),
             shards=_accounts_of(document["shards"]),
             dropped=_accounts_of(document["dropped"]),
             # Sessions of a run that began before there were portions have none.
             portions={
-                AttemptName(*map(int, name.split("-"))): ShardAccount(**account)
+                AttemptName(*map(int, name.split("-"))): ShardAccount.from_json(account)
                 for name, account in document.get("portions", {}).items()
             },
             helping=document.get("helping", 0),
@@ -157,17 +198,18 @@ class Session:
             unshared=document["unshared"],
             error=document["error"],
             error_kind=document["error_kind"],
-            # Sessions of earlier versions, which a run may go on from, have none.
+            # Sessions of earlier versions, which a run may go on from, have none of these.
             start=EngineStart(**start) if (start := document.get("start")) else None,
             prompt_tokens=document.get("prompt_tokens", 0),
             draft_proposed=document.get("draft_proposed", 0),
             draft_accepted=document.get("draft_accepted", 0),
+            lease_seconds=document.get("lease_seconds", 0.0),
         )
 
 
 def _accounts_to_json(accounts: Mapping[int, ShardAccount]) -> dict[str, Any]:
-    return {str(shard): asdict(account) for shard, account in accounts.items()}
+    return {str(shard): account.to_json() for shard, account in accounts.items()}
 
 
 def _accounts_of(document: Mapping[str, Any]) -> dict[int, ShardAccount]:
-    return {int(shard): ShardAccount(**account) for shard, account in document.items()}
+    return {int(shard): ShardAccount.from_json(account) for shard, account in document.items()}

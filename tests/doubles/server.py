@@ -138,7 +138,7 @@ def _handler(answer: Callable[[Asked], Answer | None]) -> type[BaseHTTPRequestHa
                 self.end_headers()
                 self.wfile.write(body)
 
-        do_GET = do_PUT = do_POST = _respond  # noqa: N815
+        do_GET = do_PUT = do_POST = do_DELETE = _respond  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass

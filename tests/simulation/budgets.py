@@ -14,6 +14,7 @@ from random import Random
 from pipeline.core.budget import overshoot_bound, seconds_usd
 from pipeline.core.errors import BudgetReached
 from pipeline.core.money import MICROS_PER_SECOND, NodePrice
+from pipeline.core.ports import PriceQuotes
 from pipeline.core.session import Session
 from pipeline.ledger import Ledger
 from pipeline.supervisor import FleetSettings
@@ -37,6 +38,23 @@ class Look:
 
     at: float
     prices: dict[str, Decimal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Implements `PriceQuotes`: every 20 seconds another price, up or down by `share` at most."""
+
+    process: Process
+    first: NodePrice
+    share: Decimal
+
+    def price(self) -> NodePrice:
+        first = self.first.usd_per_hour
+        assert first is not None
+        moves = int(self.process.now() / 20)
+        moved = Decimal(Random(f"{first} {moves}").randint(-100, 100)) / 100
+        usd = first * (1 + self.share * moved)
+        return replace(self.first, usd_per_hour=usd, source=f"move {moves}")
 
 
 class WatchedLedger(Ledger):
@@ -78,6 +96,7 @@ class BudgetUniverse(Universe):
     budget: Decimal | None = None
     raised: int = 0
     drain_seconds: float = 1.0
+    drift: Decimal = Decimal(0)
     began_at: float = 0.0
     looks: list[Look] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
@@ -85,6 +104,7 @@ class BudgetUniverse(Universe):
     def terms(self) -> None:
         dice = Random(self.night.seed * 7 + 1)
         self.drain_seconds = dice.choice((0.5, 2.0, 5.0, 10.0))
+        self.drift = dice.choice((Decimal(0), Decimal(0), Decimal("0.05"), Decimal("0.5")))
         self.budget = (self._guess() * Decimal(dice.randint(5, 120)) / 100).quantize(
             Decimal("0.000001")
         )
@@ -103,6 +123,9 @@ class BudgetUniverse(Universe):
         dice = Random(f"{self.night.seed} {worker_id}")
         usd = Decimal(dice.randint(1, 400_000_000)) / 10_000_000
         return NodePrice(usd, "made up", usd * 3)
+
+    def quotes_of(self, process: Process, first: NodePrice) -> PriceQuotes:
+        return Drift(process, first, self.drift)
 
     def supervisors_ledger(self, process: Process) -> Ledger:
         ledger = WatchedLedger(self._store(process), RUN, JsonFormat())
@@ -133,42 +156,46 @@ class BudgetUniverse(Universe):
         anybody can still know: their bill, and half a lease."""
         total = Decimal(0)
         for name, session in self.ledger.sessions().items():
-            process = self.workers[name].process
+            process, told = self.workers[name].process, session.price.usd_per_hour
+            assert told is not None
+            assert session.bill.usd is not None
             over_at = self.scheduler.now if process.over_at is None else process.over_at
-            seconds = over_at - process.born_at
-            if over_at <= self.began_at and not session.over:
-                known = session.buckets.total / MICROS_PER_SECOND
-                seconds = min(seconds, known + self.night.pace.lease_seconds / 2)
-            total += seconds_usd(seconds, self._usd(name))
+            unbilled = over_at - process.born_at - session.buckets.total / MICROS_PER_SECOND
+            if over_at <= self.began_at:
+                unbilled = min(unbilled, self.night.pace.lease_seconds / 2)
+            total += session.bill.usd + seconds_usd(0.0 if session.over else unbilled, told)
         return total
 
     def bound(self) -> Decimal:
-        """The stated bound, with the true lengths of the last tick and of every drain."""
+        """The stated bound, with the true lengths of the last tick and of every drain, and with
+        what it leaves out: that a price rises, or was not known yet."""
         pace = self.night.pace
         decided = self.looks[-1].at
         before = self.looks[-2] if len(self.looks) > 1 else Look(decided, {})
+        seen = [price for price in before.prices.values() if price is not None]
         # A record is made between two steps, and waits for a few calls.
         lag = 2 * pace.step_seconds + 8 * self.night.weather.latency
         total = Decimal(0)
         for name, worker in self.workers.items():
-            process, price = worker.process, self._usd(name)
+            process, dearest = worker.process, self._usd(name) * (1 + self.drift)
             end = self.scheduler.now if process.over_at is None else process.over_at
             if end <= before.at:
                 continue
             total += overshoot_bound(
-                [price],
+                [dearest],
                 tick_seconds=decided - before.at,
                 lag_seconds=lag,
                 drain_seconds=max(0.0, end - decided),
                 reserved_seconds=self.drain_seconds,
             )
-            if name not in before.prices:
-                # Nobody could know how dear it is: it was counted as dear as the dearest.
-                known = max(
-                    (p for p in before.prices.values() if p is not None), default=Decimal(0)
-                )
-                missed = max(0.0, before.at - process.born_at) + self.drain_seconds
-                total += max(Decimal(0), seconds_usd(missed, price) - seconds_usd(missed, known))
+            # Until it told of its price, it was counted as dear as the dearest.
+            counted = before.prices.get(name, max(seen, default=Decimal(0)))
+            assert counted is not None
+            unbilled = before.at - process.born_at
+            if name in before.prices:
+                unbilled = min(unbilled, pace.lease_seconds / 2 + pace.hang_seconds)
+            if counted < dearest:
+                total += seconds_usd(unbilled + self.drain_seconds, dearest - counted)
         return total
 
     def _usd(self, worker_id: str) -> Decimal:

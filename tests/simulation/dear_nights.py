@@ -9,10 +9,12 @@ from typing import Any
 
 from pipeline.core.cost_watch import PREFILL_SHARE, Usage, usage_of_run
 from pipeline.core.money import Node, NodePrice
-from pipeline.core.ports import Engine
+from pipeline.core.ports import Engine, PriceQuotes
 from pipeline.core.rows import Completion, EngineMetrics, Request
 from pipeline.cost_watching import CostWatch, Window
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.supervisor import Told
+from tests.simulation.budgets import Drift
 from tests.simulation.invariants import broken
 from tests.simulation.memory_rows import Row
 from tests.simulation.night import EXACT, Event, Night, Pace
@@ -75,17 +77,21 @@ class PlantedEngine(ScriptedEngine):
 
 @dataclass(slots=True)
 class DearUniverse(Universe):
-    """`tell` is told what its supervisor is; `past` are earlier runs."""
+    """`announced` is what is told of its money; `past` are earlier runs."""
 
     plant: Plant = Plant()
     past: Sequence[Usage] = ()
-    told: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+    announced: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
 
-    def cost_watch(self) -> CostWatch:
-        return CostWatch(lambda: self.past, lambda *said: self.told.append(said), WINDOW)
+    def told_by(self, supervisor: Process) -> Told:
+        watch = CostWatch(lambda: self.past, lambda *said: self.announced.append(said), WINDOW)
+        return lambda sessions, _: watch.look(sessions.values(), supervisor.now())
 
     def node_of(self, worker_id: str) -> Node:
         return Node(instance_id=worker_id, zone=self.plant.zone)
+
+    def quotes_of(self, process: Process, first: NodePrice) -> PriceQuotes:
+        return Drift(process, first, Decimal(0))
 
     def price_of(self, worker_id: str) -> NodePrice:
         return NodePrice(Decimal(self.plant.usd_per_hour), "made up", Decimal(9))
@@ -132,4 +138,4 @@ def live(
         assert not wrong, wrong
     finally:
         universe.abandon()
-    return usage_of_run(universe.manifests[0]), universe.told
+    return usage_of_run(universe.manifests[0]), universe.announced

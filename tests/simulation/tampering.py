@@ -313,7 +313,7 @@ TAMPERINGS = [
     Tampering(
         "a session's price",
         edit(SESSION, put("price_per_hour", "9")),
-        "manifest.json: cost.total is",
+        "at a price it never had",
     ),
     Tampering("no job", remove(JOB), "job.json is missing"),
     Tampering("a torn job", torn(JOB), "job.json is damaged"),

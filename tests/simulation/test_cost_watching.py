@@ -26,7 +26,7 @@ def normal_runs() -> tuple[Usage, ...]:
 PLANTED = {
     "dearer price": Plant(usd_per_hour="3.20"),
     "dearer zone": Plant(usd_per_hour="3.20", zone="us-east-1c"),
-    "more preemptions": Plant(kill_every=12.0),
+    "more preemptions": Plant(kill_every=18.0),
     "acceptance fell": Plant(tokens_per_step=1.2),
     "longer prompts": Plant(prompt="a prompt that is longer than usual: "),
     "lower throughput": Plant(slow=1.9),
@@ -100,8 +100,22 @@ def test_what_varies_by_itself_is_no_jump() -> None:
     assert watched([1.5, 1.4], past=[1.0, 1.5, 0.6, 1.4, 0.7]) == []
 
 
+def test_a_window_ends_though_hardly_a_token_came() -> None:
+    told: list[str] = []
+    watch = CostWatch(
+        lambda: [Usage(Decimal(1), Buckets(useful=10**6), 1, 1_000)],
+        lambda name, *_: told.append(name),
+        Window(10.0, 500, 1),
+    )
+    watch.look([session(0, 0)], 0.0)
+    watch.look([session(10**6, 1)], 30.0)
+    assert told == []
+    watch.look([session(10**6, 1)], 40.0)
+    assert told == ["cost-jump"]
+
+
 def test_unknown_prices_are_not_watched() -> None:
-    watch = CostWatch(tell=lambda *_: pytest.fail("told"), window=Window(10.0, 500, 1))
+    watch = CostWatch(announce=lambda *_: pytest.fail("told"), window=Window(10.0, 500, 1))
     for number in range(9):
         watch.look([session(10**6 * number**3, 1_000 * number, price=None)], 10.0 * number)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.budget import Tell, tell_nobody
+from pipeline.budget import Announce, announce_nothing
 from pipeline.core.errors import (
     BudgetReached,
     Interrupted,
@@ -46,7 +46,7 @@ def supervise(
     drain_seconds: float = 0.0,
     patience_seconds: float = 600.0,
     stops: int = 1,
-    tell: Tell = tell_nobody,
+    announce: Announce = announce_nothing,
 ) -> None:
     """A supervisor's whole life; however it ends, its workers are asked to stop, once."""
     house = pool.house
@@ -65,7 +65,7 @@ def supervise(
         house.clock,
         notice or NoticeAt(),
         fleet,
-        tell=tell,
+        announce=announce,
     )
     try:
         supervisor.run()
@@ -381,7 +381,9 @@ def test_a_warning_is_given_once_and_before_it_is_too_late(
 ) -> None:
     told: list[tuple[str, str, Mapping[str, Any]]] = []
     pool = ScriptedPool(House({0: 90}))
-    supervise(pool, budget_usd=budget_usd, warn_usd=warn_usd, tell=lambda *said: told.append(said))
+    supervise(
+        pool, budget_usd=budget_usd, warn_usd=warn_usd, announce=lambda *said: told.append(said)
+    )
     [(name, sentence, figures)] = told
     assert name == "budget-warning"
     assert Decimal(limit) <= Decimal(figures["spent_usd"]) <= Decimal(limit) + 3
@@ -391,7 +393,7 @@ def test_a_warning_is_given_once_and_before_it_is_too_late(
 
 def test_nobody_is_warned_where_nobody_asked() -> None:
     told: list[str] = []
-    supervise(ScriptedPool(House({0: 9})), tell=lambda name, *_: told.append(name))
+    supervise(ScriptedPool(House({0: 9})), announce=lambda name, *_: told.append(name))
     assert told == []
 
 

@@ -23,15 +23,14 @@ from pipeline.core.layout import lease_key, take_key
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName
-from pipeline.core.ports import Engine, ObjectStore
+from pipeline.core.ports import Engine, ObjectStore, PriceQuotes
 from pipeline.core.shards import Shard
-from pipeline.cost_watching import CostWatch
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
 from pipeline.stores.retry import RetryingStore, RetryPolicy
-from pipeline.supervisor import FleetSettings, Supervisor
+from pipeline.supervisor import FleetSettings, Supervisor, Told
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 from tests.simulation.memory_rows import JsonFormat, MemorySource
@@ -49,6 +48,22 @@ PRICES = (
     NodePrice(Decimal("1.29"), "made up", Decimal("3.9")),
     NodePrice(Decimal("0.333333"), "made up", Decimal("3.9")),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What an hour costs a process: a price that moves every 40 seconds, and sometimes back."""
+
+    process: Process
+    first: NodePrice
+
+    def price(self) -> NodePrice:
+        self.process.sleep(0.3)
+        moves = int(self.process.now() / 40)
+        if moves % 3 == 0:
+            return self.first
+        usd = Decimal(moves % 7 + 1) / 8
+        return NodePrice(usd, f"move {moves}", self.first.on_demand_usd_per_hour)
 
 
 @dataclass(slots=True)
@@ -140,7 +155,7 @@ class Universe:
                 process,
                 fleet,
                 self._name_worker,
-                cost_watch=self.cost_watch(),
+                told=self.told_by(process),
             ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
             manifest = finish(ledger, PROVENANCE, self.shards, began, process)
@@ -183,6 +198,7 @@ class Universe:
             node=self.node_of(process.name),
             price=self.price_of(process.name),
             store_patience_seconds=pace.store_patience_seconds,
+            price_seconds=pace.lease_seconds / 2,
         )
         ledger = Ledger(self._store(process), RUN, JsonFormat())
         with Threads(process, pace.threads) as threads:
@@ -199,13 +215,16 @@ class Universe:
                     process,
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
+                    quotes=self.quotes_of(process, settings.price),
                 ).run()
             except SpotmillError as problem:
                 return problem
 
-    def cost_watch(self) -> CostWatch | None:
-        """Of the next supervisor."""
-        return None
+    def told_by(self, supervisor: Process) -> Told:
+        return lambda _sessions, _published: None
+
+    def quotes_of(self, process: Process, first: NodePrice) -> PriceQuotes:
+        return Market(process, first)
 
     def node_of(self, worker_id: str) -> Node:
         return Node(instance_id=worker_id)

@@ -11,7 +11,7 @@ from pipeline.claims import Claimer
 from pipeline.core.errors import EngineDied, EngineFailed, Interrupted, SpotmillError
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
-from pipeline.core.ports import InterruptionNotice, ObjectStore
+from pipeline.core.ports import InterruptionNotice, ObjectStore, PriceQuotes
 from pipeline.core.rows import Completion, FinishedRow, Sampling
 from pipeline.core.session import EngineStart
 from pipeline.core.shards import Shard
@@ -79,6 +79,7 @@ class World:
     load_error: str | None = None
     watching: Watching | None = None
     engine_start: EngineStart | None = None
+    quotes: PriceQuotes | None = None
     started: int = 0
     engines: int = 0
     calls: int = 0
@@ -127,6 +128,7 @@ class World:
             lease_seconds=self.pace.lease_seconds,
             node=Node(instance_id=name),
             price=self.price,
+            price_seconds=5.0,
         )
         worker = Worker(
             settings,
@@ -140,6 +142,7 @@ class World:
             boot_seconds=0.5,
             watching=self.watching,
             engine_start=lambda: self.engine_start,
+            quotes=self.quotes,
         )
         try:
             return worker.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.run_manifest import SessionBill, run_manifest
 from pipeline.core.shards import Shard
+from pipeline.core.spans import Span
 from tests.unit.strategies import finished_rows, known_prices
 
 PROVENANCE = Provenance("night", "sha256:1", {"id": "m", "engine": "scripted"}, {"Team": "data"})
@@ -36,10 +37,19 @@ class Books:
 
 
 def attempt_of(
-    worker: str, epoch: int, price: NodePrice, spent: Buckets, tokens: TokenCounts | None = None
+    worker: str,
+    epoch: int,
+    price: NodePrice,
+    spent: Buckets,
+    tokens: TokenCounts | None = None,
+    earlier: Sequence[Span] = (),
 ) -> Attempt:
+    """`spent` at `price`, beside what was spent at `earlier` ones."""
+    whole = sum((span.buckets for span in earlier), spent)
+    counts = tokens or TokenCounts()
+    node = Node(worker)
     return Attempt(
-        worker, epoch, Node(worker), price, "s", "e", "lost", spent, 1, tokens or TokenCounts()
+        worker, epoch, node, price, "s", "e", "lost", whole, 1, counts, earlier=tuple(earlier)
     )
 
 
@@ -51,10 +61,11 @@ def manifest_of(
 
 @st.composite
 def balanced_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None = None) -> Books:
-    """Workers that lived at least as long as shards are charged for."""
+    """Workers that lived at least as long as shards are charged for, at each of their prices."""
     priced = known_prices() if prices is None else prices
-    book = draw(st.dictionaries(st.sampled_from("abcd"), priced, min_size=1))
-    spent: dict[str, Buckets] = dict.fromkeys(book, Buckets())
+    in_turn = st.lists(priced, min_size=1, max_size=3, unique=True)
+    book = draw(st.dictionaries(st.sampled_from("abcd"), in_turn, min_size=1))
+    spent = {worker: dict.fromkeys(in_turn, Buckets()) for worker, in_turn in book.items()}
     some = st.builds(Buckets, useful=_micros, wasted=_micros, idle=_micros)
     planned: list[Shard] = []
     manifests: list[dict[str, Any]] = []
@@ -63,9 +74,12 @@ def balanced_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None 
         workers = draw(st.lists(st.sampled_from(sorted(book)), min_size=1, max_size=3))
         attempts = []
         for epoch, worker in enumerate(workers, start=1):
-            share = draw(some)
-            spent[worker] += share
-            attempts.append(attempt_of(worker, epoch, book[worker], share))
+            first = draw(st.integers(0, len(book[worker]) - 1))
+            shares = [Span(price, draw(some)) for price in book[worker][first:]]
+            for price, share in shares:
+                spent[worker][price] += share
+            *earlier, (price, share) = shares
+            attempts.append(attempt_of(worker, epoch, price, share, earlier=earlier))
         planned.append(shard_of(shard_id, len(rows)))
         manifests.append(manifest_of(planned[-1], rows, attempts))
     beyond = st.builds(Buckets, _micros, _micros, _micros, _micros, _micros, _micros)
@@ -73,11 +87,10 @@ def balanced_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None 
         SessionBill(
             worker,
             Node(worker),
-            book[worker],
-            charged + draw(beyond),
+            tuple(Span(price, charged + draw(beyond)) for price, charged in by_price.items()),
             draw(st.sampled_from(["ended", "failed", "work"])),
         )
-        for worker, charged in spent.items()
+        for worker, by_price in spent.items()
     ]
     return Books(tuple(planned), tuple(manifests), tuple(bills))
 
@@ -85,7 +98,8 @@ def balanced_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None 
 _micros = st.integers(0, 10**10)
 
 
-def without_time(bill: SessionBill, charged: Mapping[str, float]) -> SessionBill:
-    """The bill, a microsecond shorter than what shards are charged for."""
-    owed = Buckets.from_seconds(charged)
-    return replace(bill, buckets=replace(owed, useful=owed.useful - 1))
+def without_time(bill: SessionBill, charged: Sequence[Span]) -> SessionBill:
+    """The bill, at each price a microsecond shorter than what a shard is charged for."""
+    owed = {price: replace(spent, useful=spent.useful - 1) for price, spent in charged}
+    spans = (Span(price, owed.get(price, spent)) for price, spent in bill.spans)
+    return replace(bill, spans=tuple(spans))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
 from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow, PositionLogprobs, TokenCounts, TokenLogprob
+from pipeline.core.spans import Span
 
 bounded = settings(deadline=None, max_examples=80)
 
@@ -24,6 +25,12 @@ def buckets(each: st.SearchStrategy[int] = micros) -> st.SearchStrategy[Buckets]
 
 def known_prices() -> st.SearchStrategy[NodePrice]:
     return st.builds(NodePrice, prices_per_hour, st.just("a book"), prices_per_hour)
+
+
+def earlier_spans() -> st.SearchStrategy[tuple[Span, ...]]:
+    """Seconds at up to two prices that nothing else has."""
+    each = st.builds(Span, st.builds(NodePrice, prices_per_hour, st.just("earlier")), buckets())
+    return st.lists(each, max_size=2, unique_by=lambda span: span.price).map(tuple)
 
 
 def any_prices() -> st.SearchStrategy[NodePrice]:
@@ -62,6 +69,7 @@ def finished_rows(draw: st.DrawFn, row: int | None = None) -> FinishedRow:
 @st.composite
 def attempts(draw: st.DrawFn, worker_id: str | None = None, epoch: int | None = None) -> Attempt:
     ends: list[AttemptEnd] = ["published", "drained", "lost", "superseded"]
+    earlier = draw(earlier_spans())
     return Attempt(
         worker_id=draw(texts) if worker_id is None else worker_id,
         epoch=draw(st.integers(1, 9)) if epoch is None else epoch,
@@ -70,9 +78,10 @@ def attempts(draw: st.DrawFn, worker_id: str | None = None, epoch: int | None = 
         started_at="2026-11-20T00:00:00Z",
         ended_at="2026-11-20T01:00:00Z",
         end=draw(st.sampled_from(ends)),
-        buckets=draw(buckets()),
+        buckets=sum((span.buckets for span in earlier), draw(buckets())),
         rows=draw(counts),
         tokens=draw(token_counts),
+        earlier=earlier,
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
-from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow
+from pipeline.core.session import ShardAccount
+from pipeline.core.spans import Span
 from tests.unit.strategies import attempts, bounded, counts, histories, micros
 
 
@@ -98,8 +102,8 @@ def test_an_attempt_survives_json(attempt: Attempt) -> None:
 def test_what_a_dead_workers_beat_shows_beyond_its_checkpoint_is_waste(
     attempt: Attempt, decoded: int, useful: int
 ) -> None:
-    lost = lost_since(attempt, decoded, useful)
-    before, after = attempt.buckets, lost.buckets
+    lost = lost_since(attempt, decoded, {attempt.price: useful})
+    before, after = attempt.spans[-1].buckets, lost.spans[-1].buckets
     assert after.useful + after.wasted == max(useful, before.useful + before.wasted)
     assert replace(after, wasted=0) == replace(before, wasted=0)
     assert lost.tokens.output + lost.tokens.wasted == max(decoded, attempt.tokens.output)
@@ -109,8 +113,35 @@ def test_what_a_dead_workers_beat_shows_beyond_its_checkpoint_is_waste(
 @bounded
 @given(attempts())
 def test_a_beat_that_says_nothing_new_adds_nothing(attempt: Attempt) -> None:
-    known = replace(attempt, buckets=Buckets(useful=5), tokens=replace(attempt.tokens, wasted=0))
-    assert lost_since(known, known.tokens.output, 5) == known
+    known = replace(
+        attempt, buckets=Buckets(useful=5), earlier=(), tokens=replace(attempt.tokens, wasted=0)
+    )
+    assert lost_since(known, known.tokens.output, {known.price: 5}) == known
+
+
+def test_each_second_of_a_dead_worker_keeps_the_price_it_had() -> None:
+    """The price changed after its last checkpoint, and its last beat tells of both sides of it."""
+    cheap, dear = NodePrice(Decimal(1), "a"), NodePrice(Decimal(2), "b")
+    saved = Attempt("w", 1, Node(), cheap, "s", "e", "lost", Buckets(useful=5, idle=1))
+    beat = ShardAccount(1, useful_micros=11, earlier=((cheap, 8),))
+    lost = lost_since(saved, 0, beat.useful_by_price(dear))
+    assert lost.spans == (
+        Span(cheap, Buckets(useful=5, wasted=3, idle=1)),
+        Span(dear, Buckets(wasted=3)),
+    )
+    never_saved = replace(saved, price=dear, buckets=Buckets())
+    assert lost_since(never_saved, 0, beat.useful_by_price(dear)).spans == (
+        Span(cheap, Buckets(wasted=8)),
+        Span(dear, Buckets(wasted=3)),
+    )
+
+
+def test_an_account_that_is_closed_keeps_its_price_when_a_session_gets_another() -> None:
+    cheap, dear = NodePrice(Decimal(1), "a"), NodePrice(Decimal(2), "b")
+    closed = ShardAccount(1, useful_micros=7).repriced(cheap)
+    assert closed.useful_by_price(dear) == {cheap: 7, dear: 0}
+    assert closed.repriced(dear).useful_by_price(cheap) == {cheap: 7, dear: 0}
+    assert ShardAccount.from_json(json.loads(json.dumps(closed.to_json()))) == closed
 
 
 def progress_of(*ends: str, rows: int = 0, unfed: frozenset[int] = frozenset()) -> Progress:

@@ -10,11 +10,11 @@ import pytest
 
 from flows import generate
 from pipeline.at_hand import open_job
-from pipeline.budget import Tell
+from pipeline.budget import Announce
 from tests.e2e.house import job_file, scripted
 
 
-def emitter(place: Path) -> Tell:
+def emitter(place: Path) -> Announce:
     path = job_file(
         place / "job.yaml",
         name="questions",

@@ -13,6 +13,7 @@ from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow
 from pipeline.core.run_manifest import SessionBill
+from pipeline.core.spans import Span, charges, together
 from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of, without_time
 from tests.unit.strategies import any_prices, bounded
 
@@ -49,12 +50,62 @@ def test_seconds_are_conserved_too(books: Books) -> None:
 def test_an_unknown_price_makes_sums_unknown_and_never_smaller(books: Books) -> None:
     run = books.close()
     cost = run["cost"]
-    unknown = [bill for bill in books.bills if bill.price.usd_per_hour is None]
+    unknown = [bill for bill in books.bills if _is_unknown(bill)]
     assert (cost["total"] is None) == bool(unknown)
     assert (cost["unallocated"] is None) == bool(unknown)
     for bill, worker, left in zip(books.bills, run["workers"], run["unallocated"], strict=True):
-        assert (worker["cost"] is None) == (bill.price.usd_per_hour is None)
-        assert (left["cost"] is None) == (bill.price.usd_per_hour is None)
+        assert (worker["cost"] is None) == _is_unknown(bill)
+        assert (left["cost"] is None) == _is_unknown(bill)
+
+
+def _is_unknown(bill: SessionBill) -> bool:
+    return any(price.usd_per_hour is None for price, _ in bill.spans)
+
+
+@bounded
+@given(balanced_books())
+def test_seconds_are_conserved_at_every_price(books: Books) -> None:
+    run = books.close()
+    attempts = [attempt for manifest in books.manifests for attempt in manifest["attempts"]]
+    for bill, worker, left in zip(books.bills, run["workers"], run["unallocated"], strict=True):
+        own = [one for one in attempts if one["worker_id"] == bill.worker_id]
+        told = together(span for row in (*own, left) for span in charges(row))
+        billed = together(charges(worker))
+        assert {price: spent.total for price, spent in billed.items()} == {
+            price: told[price].total for price in billed
+        }
+        assert all(spent.total == 0 for price, spent in told.items() if price not in billed)
+
+
+def test_a_charge_at_a_price_that_the_worker_never_had_is_found() -> None:
+    books = small_books(Buckets(useful=9), Buckets(useful=9), "ended")
+    dearer = NodePrice(Decimal(2), "a book")
+    bills = tuple(replace(bill, spans=(Span(dearer, bill.buckets),)) for bill in books.bills)
+    with pytest.raises(BooksUnbalanced, match="at a price it never had"):
+        replace(books, bills=bills).close()
+
+
+def test_a_dead_worker_may_have_had_a_price_that_only_its_checkpoint_tells() -> None:
+    books = small_books(Buckets(useful=9_000_000), Buckets(), "work")
+    cheaper = NodePrice(Decimal("0.5"), "before")
+    bills = tuple(
+        replace(bill, spans=(Span(cheaper, Buckets(boot=4_000_000)),)) for bill in books.bills
+    )
+    run = replace(books, bills=bills).close()
+    assert [row["seconds"]["useful"] for row in run["workers"][0]["prices"]] == [0.0, 9.0]
+    assert run["cost"]["total"] == f"{Decimal(4) / 2 / 3600 + Decimal(9) / 3600:.12f}"
+
+
+def test_what_may_have_come_after_the_last_beat_is_a_line_of_its_own() -> None:
+    books = small_books(Buckets(useful=9_000_000), Buckets(useful=9_000_000), "work")
+    certain = books.close()
+    assert "uncertain" not in certain["workers"][0]
+    bills = tuple(replace(bill, lease_micros=36_000_000) for bill in books.bills)
+    run = replace(books, bills=bills).close()
+    assert run["workers"][0]["uncertain"] == {"seconds": 36.0, "cost": "0.010000000000"}
+    assert run["cost"].pop("uncertain") == "0.010000000000"
+    assert certain["cost"].pop("uncertain") == "0.000000000000"
+    assert run["cost"] == certain["cost"]
 
 
 @bounded
@@ -76,7 +127,7 @@ def test_a_worker_that_ended_cannot_be_charged_for_more_than_it_lived(
     manifest = data.draw(st.sampled_from(books.manifests))
     attempt = data.draw(st.sampled_from(manifest["attempts"]))
     bills = tuple(
-        replace(without_time(bill, attempt["seconds"]), state="ended")
+        replace(without_time(bill, charges(attempt)), state="ended")
         if bill.worker_id == attempt["worker_id"]
         else bill
         for bill in books.bills
@@ -92,7 +143,7 @@ ROW = FinishedRow(0, "x", "stop")
 
 def small_books(charged: Buckets, lived: Buckets, state: str) -> Books:
     manifest = manifest_of(SHARD, [ROW], [attempt_of("w1", 1, PRICE, charged)])
-    return Books((SHARD,), (manifest,), (SessionBill("w1", Node(), PRICE, lived, state),))
+    return Books((SHARD,), (manifest,), (SessionBill("w1", Node(), (Span(PRICE, lived),), state),))
 
 
 def test_a_dead_worker_lived_at_least_as_long_as_its_checkpoints_prove() -> None:

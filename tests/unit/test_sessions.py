@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from pipeline.core.money import Buckets, Node
 from pipeline.core.session import EngineStart, Session, ShardAccount, State
-from tests.unit.strategies import any_prices, bounded, buckets, counts, micros, texts
+from tests.unit.strategies import (
+    any_prices,
+    bounded,
+    buckets,
+    counts,
+    earlier_spans,
+    micros,
+    texts,
+)
 
 states = st.sampled_from(["load", "work", "drain", "ended", "failed"])
 sessions = st.builds(
@@ -24,7 +32,20 @@ sessions = st.builds(
     node=st.builds(Node, texts, texts, texts, texts),
     price=any_prices(),
     buckets=buckets(),
-    shards=st.dictionaries(counts, st.builds(ShardAccount, counts, counts, micros), max_size=3),
+    shards=st.dictionaries(
+        counts,
+        st.builds(
+            ShardAccount,
+            counts,
+            counts,
+            micros,
+            counts,
+            st.lists(st.tuples(any_prices(), micros), max_size=2).map(tuple),
+        ),
+        max_size=3,
+    ),
+    earlier=earlier_spans(),
+    lease_seconds=st.floats(0, 1e6),
     rows=counts,
     decoded=counts,
     error=st.none() | texts,
@@ -46,8 +67,8 @@ sessions = st.builds(
 def test_a_session_survives_json(session: Session) -> None:
     assert Session.from_json(json.loads(json.dumps(session.to_json()))) == session
     older = session.to_json()
-    del older["start"]
-    assert Session.from_json(older) == replace(session, start=None)
+    del older["start"], older["lease_seconds"]
+    assert Session.from_json(older) == replace(session, start=None, lease_seconds=0.0)
 
 
 @bounded
@@ -55,7 +76,9 @@ def test_a_session_survives_json(session: Session) -> None:
 def test_its_bill_is_price_times_life(session: Session) -> None:
     bill = session.bill
     assert bill.buckets == session.buckets
-    assert (bill.usd is None) == (session.price.usd_per_hour is None)
+    prices = [price.usd_per_hour for price, _ in session.spans]
+    assert (bill.usd is None) == (None in prices)
+    assert (bill.uncertain_micros > 0) <= (not session.over)
 
 
 @pytest.mark.parametrize(

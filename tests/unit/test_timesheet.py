@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.checkpoint import Progress
 from pipeline.core.lease import Lease
-from pipeline.core.money import Bucket, Buckets
+from pipeline.core.money import Bucket, Buckets, NodePrice
 from pipeline.core.rows import EngineMetrics, Request, Sampling
+from pipeline.core.spans import spans_of, together
 from pipeline.held import HeldShard
 from pipeline.timesheet import Timesheet
 from tests.simulation.memory_rows import MemoryShard, Row
@@ -104,5 +106,47 @@ def test_time_before_the_first_token_is_shared_alike() -> None:
 def test_what_is_written_off_moves_and_stays_on_the_bill() -> None:
     night = Night()
     night.sheet.pass_to(3.0, "useful")
-    night.sheet.write_off(2_000_000)
-    assert night.sheet.buckets == Buckets(boot=5, useful=1_000_000, wasted=2_000_000)
+    night.settle()
+    night.sheet.write_off(night.shards[0])
+    assert night.sheet.buckets == Buckets(boot=5, useful=2_000_000, wasted=1_000_000)
+
+
+ONE, TWO = (NodePrice(Decimal(usd), "a book") for usd in (1, 2))
+changes = st.lists(st.tuples(st.floats(0, 1_000), st.integers(0, 2), st.sampled_from([ONE, TWO])))
+
+
+@bounded
+@given(changes)
+def test_at_every_price_shards_are_charged_for_what_the_worker_lived(
+    done: list[tuple[float, int, NodePrice]],
+) -> None:
+    """Through prices that come and go, also where work turns out to be for nothing."""
+    night = Night()
+    for seconds, shard_id, price in done:
+        night.now += seconds
+        night.decode(night.shards[shard_id], 1)
+        night.sheet.pass_to(night.now, "useful")
+        night.settle()
+        assert night.sheet.all_shared
+        night.sheet.reprice(price, night.shards)
+    sheet = night.sheet
+    lived = together(spans_of(sheet.price, sheet.buckets, sheet.earlier))
+    charged = together(
+        span for s in night.shards for span in spans_of(sheet.price, s.buckets, s.earlier)
+    )
+    for price, spent in lived.items():
+        assert spent.useful == charged.get(price, Buckets()).useful
+    sheet.write_off(night.shards[0])
+    in_vain = together(spans_of(sheet.price, night.shards[0].buckets, night.shards[0].earlier))
+    for price, spent in together(spans_of(sheet.price, sheet.buckets, sheet.earlier)).items():
+        assert spent.useful == lived[price].useful - in_vain.get(price, Buckets()).useful
+        assert spent.total == lived[price].total
+
+
+def test_a_price_waits_for_seconds_that_nobody_can_be_charged_with_yet() -> None:
+    night = Night()
+    for shard in night.shards:
+        shard.running.clear()
+    night.sheet.pass_to(1.0, "useful")
+    night.settle()
+    assert not night.sheet.all_shared

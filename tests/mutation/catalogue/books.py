@@ -16,7 +16,7 @@ MUTANTS = (
         "waste-not-priced",
         "what a dead worker decoded after its last checkpoint is on no shard's bill",
         "pipeline/ledger.py",
-        "        return lost_since(attempt, account.decoded, account.useful_micros)\n",
+        "        return lost_since(attempt, account.decoded, useful)\n",
         "        return attempt\n",
     ),
     Mutant(
@@ -37,7 +37,21 @@ MUTANTS = (
         "dropped-seconds-still-useful",
         "seconds of a shard that somebody else published count as useful",
         "pipeline/feed.py",
-        "        self._sheet.write_off(shard.buckets.useful)\n",
+        "        self._sheet.write_off(shard)\n",
+        "",
+    ),
+    Mutant(
+        "price-moves-for-the-worker-alone",
+        "shards in hand are charged at the new price for what they had before it",
+        "pipeline/timesheet.py",
+        "        for shard in held:\n",
+        "        for shard in ():\n",
+    ),
+    Mutant(
+        "price-moves-unsettled",
+        "seconds that wait to be shared out get the price that comes after them",
+        "pipeline/feed.py",
+        "        self.settle()\n        if not self._sheet.all_shared:\n            return False\n",
         "",
     ),
     Mutant(

@@ -1,0 +1,54 @@
+"""Seconds by the price they had, since a price may change while a session lives (decision 020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from pipeline.core.money import Buckets, NodePrice, dollars, sum_of
+
+
+class Span(NamedTuple):
+    """Seconds that had one price."""
+
+    price: NodePrice
+    buckets: Buckets
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.price.to_json(), "seconds": self.buckets.seconds()}
+
+
+def spans_of(price: NodePrice, buckets: Buckets, earlier: Sequence[Span]) -> tuple[Span, ...]:
+    """All spans of an account whose `buckets` are those of all prices together: the `earlier` ones,
+    and what is left for `price`, which is the newest."""
+    before = sum((span.buckets for span in earlier), Buckets())
+    return (*earlier, Span(price, buckets - before))
+
+
+def account_to_json(spans: Sequence[Span]) -> dict[str, Any]:
+    """The form it has in checkpoints, sessions and manifests: all seconds, the newest price, and
+    where there were several, `prices`, each with its own seconds."""
+    together = sum((span.buckets for span in spans), Buckets())
+    document = Span(spans[-1].price, together).to_json()
+    several = [span.to_json() for span in spans] if len(spans) > 1 else None
+    return {**document, **({"prices": several} if several else {})}
+
+
+def charges(document: Mapping[str, Any]) -> list[Span]:
+    """The spans of an attempt, a session or another row that has seconds and a price."""
+    rows = document.get("prices") or [document]
+    return [Span(NodePrice.from_json(row), Buckets.from_seconds(row["seconds"])) for row in rows]
+
+
+def together(spans: Iterable[Span]) -> dict[NodePrice, Buckets]:
+    """Spans by price, in order; a price that came back has all its seconds together."""
+    found: dict[NodePrice, Buckets] = {}
+    for price, buckets in spans:
+        found[price] = found.get(price, Buckets()) + buckets
+    return found
+
+
+def cost_of(spans: Iterable[Span]) -> Decimal | None:
+    """What all their seconds cost; None when a price is unknown."""
+    return sum_of(dollars(span.buckets.total, span.price.usd_per_hour) for span in spans)

@@ -1,0 +1,90 @@
+"""A spot price that moves while workers live: every second costs what it cost when it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeline.core.money import NodePrice, dollars
+from pipeline.core.ports import Clock
+from pipeline.core.spans import charges
+from pipeline.worker import WorkerReport
+from tests.simulation.memory_rows import Row
+from tests.simulation.watched import Killed, killed_at
+from tests.simulation.world import EXACT, Pace, Rows, World
+
+ROWS: Rows = {
+    shard: [Row(f"shard {shard}, number {n}", EXACT) for n in range(24)] for shard in range(3)
+}
+PACE = Pace(window=4, chunk_rows=3, chunk_seconds=600.0, step_seconds=1.0)
+MOVES = ((0.0, "1.00"), (40.0, "2.50"), (90.0, "0.75"), (120.0, "1.00"))
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    clock: Clock
+
+    def price(self) -> NodePrice:
+        """Of the latest move."""
+        usd = [usd for at, usd in MOVES if at <= self.clock.now()][-1]
+        return NodePrice(Decimal(usd), "a market", Decimal(4))
+
+
+def moving_world() -> World:
+    world = World(ROWS, PACE, price=NodePrice(Decimal("1.00"), "a market", Decimal(4)))
+    world.quotes = Market(world.clock)
+    return world
+
+
+def paid(lived: float) -> Decimal:
+    """What `lived` seconds from the beginning cost at the market's own prices."""
+    ends = [at for at, _ in MOVES[1:]] + [float("inf")]
+    spent = [
+        dollars(round(max(0.0, min(lived, end) - at) * 1e6), Decimal(usd))
+        for (at, usd), end in zip(MOVES, ends, strict=True)
+    ]
+    return sum((usd for usd in spent if usd is not None), Decimal(0))
+
+
+def seconds_by_price(row: Mapping[str, Any]) -> dict[str, float]:
+    return {str(price.usd_per_hour): spent.total / 1e6 for price, spent in charges(row)}
+
+
+def test_each_second_costs_what_it_cost_when_it_was() -> None:
+    world = moving_world()
+    assert isinstance(world.work(), WorkerReport)
+    manifest = world.finish()
+    world.check_invariants(manifest)
+    [worker] = manifest["workers"]
+    assert set(seconds_by_price(worker)) == {"1.00", "2.50", "0.75"}
+    lived = sum(worker["seconds"].values())
+    # It hears of a move five seconds after it at the latest, and of its boot nobody asks.
+    wrong_for = 5.0 + 1.5
+    off = abs(Decimal(manifest["cost"]["total"]) - paid(lived))
+    assert off < Decimal("1.75") * 3 * Decimal(wrong_for) / 3600
+    dearest = [a for m in shard_manifests(world) for a in m["attempts"] if len(charges(a)) > 1]
+    assert dearest, "no shard saw a price move"
+
+
+def shard_manifests(world: World) -> list[dict[str, Any]]:
+    return world.ledger.shard_manifests(list(ROWS))
+
+
+@pytest.mark.parametrize("call", range(20, 110, 7))
+def test_books_balance_at_every_price_wherever_a_worker_dies(call: int) -> None:
+    world = moving_world()
+    assert isinstance(world.work(killed_at(call, applied=False)), Killed)
+    world.resume()
+    manifest = world.finish()
+    world.check_invariants(manifest)
+    attempts = [a for m in shard_manifests(world) for a in m["attempts"]]
+    for worker, left in zip(manifest["workers"], manifest["unallocated"], strict=True):
+        own = [a for a in attempts if a["worker_id"] == worker["worker_id"]]
+        billed = {price: spent.total for price, spent in charges(worker)}
+        for price, micros in billed.items():
+            rows = (span for row in (*own, left) for span in charges(row))
+            assert sum(spent.total for at, spent in rows if at == price) == micros

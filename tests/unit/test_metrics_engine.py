@@ -1,0 +1,133 @@
+"""What vLLM counts, as figures; and what a GPU says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from pipeline.metrics.engine import engine_figures
+from pipeline.metrics.figures import Distribution, Figure
+from pipeline.metrics.gpu import Gpus
+
+LABELS = ["model_name", "engine"]
+
+
+def by_name(figures: list[Figure]) -> dict[str, Any]:
+    return {" ".join([figure.name, *figure.labels.values()]): figure.value for figure in figures}
+
+
+def test_vllms_counters_become_figures_over_all_its_engines() -> None:
+    registry = CollectorRegistry()
+    hits = Counter("vllm:prefix_cache_hits", "", LABELS, registry=registry)
+    usage = Gauge("vllm:kv_cache_usage_perc", "", LABELS, registry=registry)
+    running = Gauge("vllm:num_requests_running", "", LABELS, registry=registry)
+    tokens = Histogram(
+        "vllm:request_generation_tokens", "", LABELS, buckets=[1, 2, 5], registry=registry
+    )
+    other = Counter("vllm:admission_rejections", "", registry=registry)
+    other.inc()
+    for engine, (found, used, rows, answers) in enumerate(
+        [(5, 0.25, 3, [1, 4, 4]), (7, 0.75, 4, [2, 900])]
+    ):
+        hits.labels("m", str(engine)).inc(found)
+        usage.labels("m", str(engine)).set(used)
+        running.labels("m", str(engine)).set(rows)
+        for answer in answers:
+            tokens.labels("m", str(engine)).observe(answer)
+    assert by_name(engine_figures(registry)) == {
+        "gen_ai.client.token.usage output": Distribution((1.0, 2.0, 5.0), (1, 1, 2, 1), 911.0),
+        "spotmill.engine.prefix_cache.hits": 12,
+        "spotmill.engine.rows running": 7,
+        "spotmill.engine.kv_cache.usage": 0.75,
+    }
+
+
+def test_acceptance_needs_a_draft() -> None:
+    registry = CollectorRegistry()
+    proposed = Counter("vllm:spec_decode_num_draft_tokens", "", registry=registry)
+    accepted = Counter("vllm:spec_decode_num_accepted_tokens", "", registry=registry)
+    assert "spotmill.engine.drafts.acceptance" not in by_name(engine_figures(registry))
+    proposed.inc(8)
+    accepted.inc(6)
+    assert by_name(engine_figures(registry))["spotmill.engine.drafts.acceptance"] == 0.75
+
+
+def test_where_there_is_no_vllm_there_is_nothing() -> None:
+    assert engine_figures(CollectorRegistry()) == []
+
+
+def test_vllm_still_counts_under_these_names() -> None:
+    from pipeline.metrics import engine
+
+    spec = find_spec("vllm")
+    if spec is None or spec.origin is None:
+        pytest.skip("no vLLM is installed")
+    folder = Path(spec.origin).parent / "v1"
+    sources = [folder / "metrics" / "loggers.py", folder / "spec_decode" / "metrics.py"]
+    text = "".join(source.read_text() for source in sources)
+    names = {*engine._COUNTERS, *engine._ROWS, engine._KV, *engine._DISTRIBUTIONS}
+    assert sorted(name for name in names if f'"{name}"' not in text) == []
+
+
+@dataclass
+class Utilization:
+    gpu: int
+
+
+@dataclass
+class Memory:
+    used: int
+    total: int
+
+
+@dataclass
+class FakeNvml:
+    """A node with three GPUs, of which the last answers no question."""
+
+    installed: bool = True
+    names: list[str] = field(default_factory=lambda: ["GPU-a", "GPU-b", "GPU-c"])
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        if not self.installed:
+            raise OSError("NVML Shared Library Not Found")
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.names)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
+        return self.names.index(uuid)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Utilization:  # noqa: N802
+        if handle == 2:
+            raise OSError("GPU is lost")
+        return Utilization([97, 40, 0][handle])
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Memory:  # noqa: N802
+        return Memory([20, 40, 0][handle], 80)
+
+
+@pytest.mark.parametrize(
+    ("visible", "told"),
+    [(None, {"0": 0.97, "1": 0.4}), ("1", {"1": 0.4}), ("GPU-a,2", {"GPU-a": 0.97}), ("", {})],
+)
+def test_each_gpu_of_this_process_that_answers(
+    visible: str | None, told: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    figures = Gpus(FakeNvml(), visible).figures()
+    busy = {f.labels["hw.id"]: f.value for f in figures if f.name == "hw.gpu.utilization"}
+    memory = {f.labels["hw.id"]: f.value for f in figures if f.name == "hw.gpu.memory.utilization"}
+    assert busy == told
+    assert memory == {name: {0.97: 0.25, 0.4: 0.5}[value] for name, value in told.items()}
+
+
+def test_without_nvml_there_are_no_gpus_rather_than_idle_ones() -> None:
+    assert Gpus(FakeNvml(installed=False)).figures() == []

@@ -1,0 +1,248 @@
+"""What is told: counters that only grow, money that is known, and nothing that nobody explains."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.run_manifest import SessionBill
+from pipeline.core.session import Session, ShardAccount
+from pipeline.metrics.figures import Figure
+from pipeline.metrics.meanings import MEANINGS
+from pipeline.metrics.of_run import PublishedShards, run_figures
+from pipeline.metrics.of_session import session_figures
+from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of
+from tests.unit.strategies import any_prices, bounded, buckets, counts, known_prices
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+DEAR = NodePrice(Decimal("3.6"), "a book")
+UNPRICED = NodePrice(None, "unknown")
+
+
+def session(
+    worker_id: str = "w1",
+    spent: Buckets | None = None,
+    price: NodePrice = DEAR,
+    state: str = "work",
+    decoded: int = 0,
+) -> Session:
+    return Session(
+        worker_id=worker_id,
+        beat=1,
+        state=state,  # type: ignore[arg-type]
+        started_at="2026-11-20T01:00:00Z",
+        beat_at="2026-11-20T02:00:00Z",
+        node=Node(worker_id),
+        price=price,
+        buckets=spent or Buckets(),
+        decoded=decoded,
+    )
+
+
+def session_of(bill: SessionBill) -> Session:
+    whole = session(bill.worker_id, bill.buckets, bill.price, bill.state)
+    return replace(whole, earlier=bill.spans[:-1])
+
+
+def values(figures: Iterable[Figure], name: str) -> list[object]:
+    return [figure.value for figure in figures if figure.name == name]
+
+
+def counters(figures: Iterable[Figure]) -> dict[tuple[str, str], Decimal]:
+    return {
+        (figure.name, str(sorted(figure.labels.items()))): Decimal(str(figure.value))
+        for figure in figures
+        if figure.meaning.kind == "counter"
+    }
+
+
+def assert_grown(before: Iterable[Figure], after: Iterable[Figure]) -> None:
+    earlier, later = counters(before), counters(after)
+    assert earlier, "there is a counter"
+    for key, value in earlier.items():
+        assert later[key] >= value, key
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens from one beat to the next; of useful time, some turns out to have been wasted,
+    and an hour may cost something else from now on."""
+
+    spent: Buckets
+    decoded: int
+    rows: int
+    written_off: int
+    price: NodePrice | None
+
+    def after(self, of: Session) -> Session:
+        useful = min(self.written_off, of.spans[-1].buckets.useful)
+        buckets = of.buckets + self.spent + Buckets(useful=-useful, wasted=useful)
+        of = replace(
+            of,
+            beat=of.beat + 1,
+            buckets=buckets,
+            decoded=of.decoded + self.decoded,
+            rows=of.rows + self.rows,
+        )
+        return of if self.price is None else replace(of, price=self.price, earlier=of.spans)
+
+
+steps = st.builds(
+    Step,
+    buckets(st.integers(0, 10**9)),
+    counts,
+    counts,
+    st.integers(0, 10**9),
+    st.none() | known_prices(),
+)
+
+
+@bounded
+@given(st.lists(steps, min_size=1, max_size=6), any_prices())
+def test_a_sessions_counters_only_grow(life: list[Step], price: NodePrice) -> None:
+    beaten = session(price=price)
+    for step in life:
+        before, beaten = beaten, step.after(beaten)
+        assert_grown(session_figures(before), session_figures(beaten))
+
+
+@bounded
+@given(balanced_books(any_prices()), st.data())
+def test_a_runs_counters_only_grow(books: Books, data: st.DataObject) -> None:
+    planned = {shard.id: shard.rows for shard in books.planned}
+    sessions = {bill.worker_id: session_of(bill) for bill in books.bills}
+    published = PublishedShards()
+    told = [run_figures(planned, published, sessions)]
+    for manifest in data.draw(st.permutations(books.manifests)):
+        published.take(manifest, [w for w, s in sessions.items() if s.state == "failed"])
+        changed = data.draw(st.sampled_from(sorted(sessions)))
+        sessions[changed] = data.draw(steps).after(sessions[changed])
+        told.append(run_figures(planned, published, sessions))
+        # Whoever looks at a shard again learns nothing.
+        published.take(manifest)
+        assert run_figures(planned, published, sessions) == told[-1]
+    for before, after in itertools.pairwise(told):
+        assert_grown(before, after)
+    assert values(told[-1], "spotmill.queue.rows") == [0]
+
+
+@bounded
+@given(balanced_books(any_prices()))
+def test_an_unknown_price_is_no_cost_and_never_0(books: Books) -> None:
+    published = PublishedShards()
+    for manifest in books.manifests:
+        published.take(manifest)
+    sessions = {bill.worker_id: session_of(bill) for bill in books.bills}
+    told = run_figures({}, published, sessions)
+    unknown = any(bill.usd is None for bill in books.bills)
+    output = sum(manifest["tokens"]["output"] for manifest in books.manifests)
+    assert len(values(told, "spotmill.cost")) == (not unknown)
+    assert len(values(told, "spotmill.cost.per_1k_output_tokens")) == (not unknown and output > 0)
+    for one in sessions.values():
+        cost = values(session_figures(one), "spotmill.worker.cost")
+        assert cost == [] if one.bill.usd is None else cost == [one.bill.usd]
+
+
+@bounded
+@given(balanced_books())
+def test_the_last_cost_is_the_manifests_to_the_last_digit(books: Books) -> None:
+    closed = books.close()
+    published = PublishedShards()
+    for manifest in books.manifests:
+        published.take(manifest)
+    told = run_figures({}, published, {}, closed)
+    assert values(told, "spotmill.cost") == [Decimal(closed["cost"]["total"])]
+    per_1k = closed["cost"]["per_1k_output_tokens"]
+    assert values(told, "spotmill.cost.per_1k_output_tokens") == (
+        [] if per_1k is None else [Decimal(per_1k)]
+    )
+    assert values(told, "spotmill.complete") == [1]
+
+
+def _published(*manifests: dict[str, object], failed: Sequence[str] = ()) -> PublishedShards:
+    published = PublishedShards()
+    for manifest in manifests:
+        published.take(manifest, failed)
+    return published
+
+
+def test_goodput_counts_what_was_published_of_what_was_paid() -> None:
+    rows = [FinishedRow(0, "a", "stop", None, 10, 60), FinishedRow(1, "b", "stop", None, 10, 20)]
+    attempt = attempt_of(
+        "w1", 1, DEAR, Buckets(useful=4_000_000), TokenCounts(output=60, wasted=0, copied=20)
+    )
+    published = _published(manifest_of(shard_of(0, 2), rows, [attempt]))
+    sessions = {
+        "w1": session("w1", Buckets(useful=4_000_000, idle=4_000_000), decoded=60),
+        "w2": session("w2", Buckets(wasted=2_000_000), decoded=20),
+    }
+    told = run_figures({0: 2, 1: 5}, published, sessions)
+    assert values(told, "spotmill.goodput") == [60 / 80], "20 of 80 tokens were copied"
+    assert values(told, "spotmill.goodput.useful") == [4 / 10]
+    assert values(told, "spotmill.goodput.rate") == [80 / 10]
+    assert values(told, "spotmill.queue.rows") == [5]
+    # 10 s at 3.60 an hour are a cent, for 80 tokens.
+    assert values(told, "spotmill.cost.per_1k_output_tokens") == [Decimal("0.125")]
+
+
+def test_goodput_is_never_more_than_all() -> None:
+    rows = [FinishedRow(0, "a", "stop", None, 10, 60)]
+    attempt = attempt_of("w1", 1, DEAR, Buckets(), TokenCounts(output=60))
+    published = _published(manifest_of(shard_of(0, 1), rows, [attempt]))
+    told = run_figures({0: 1}, published, {"w1": session(decoded=40)})
+    assert values(told, "spotmill.goodput") == [1.0], "its last beat knew of 40"
+
+
+def test_before_anything_is_known_there_are_no_ratios() -> None:
+    told = {figure.name for figure in run_figures({0: 3}, PublishedShards(), {})}
+    assert not told & {
+        "spotmill.goodput",
+        "spotmill.goodput.useful",
+        "spotmill.goodput.rate",
+        "spotmill.drafts.acceptance",
+        "spotmill.prefix_cache.hits",
+        "spotmill.cost.per_1k_output_tokens",
+    }
+
+
+def test_a_worker_that_was_taken_is_one_preemption_however_many_shards_it_held() -> None:
+    def lost(shard_id: int, worker: str) -> dict[str, object]:
+        row = FinishedRow(0, "a", "stop", None, 1, 1)
+        first = attempt_of(worker, 1, DEAR, Buckets())
+        second = replace(attempt_of("w9", 2, DEAR, Buckets()), end="published")
+        return manifest_of(shard_of(shard_id, 1), [row], [first, second])
+
+    told = run_figures({}, _published(lost(0, "w1"), lost(1, "w1"), lost(2, "w2")), {})
+    assert values(told, "spotmill.preemptions") == [2]
+    ends = {f.labels["spotmill.end"]: f.value for f in told if f.name == "spotmill.attempts"}
+    assert ends == {"lost": 3, "published": 3}
+    failed = run_figures({}, _published(lost(0, "w1"), lost(1, "w2"), failed=["w2"]), {})
+    assert values(failed, "spotmill.preemptions") == [1], "an engine that failed was not taken"
+
+
+def test_shards_in_hand_are_claimed() -> None:
+    holding = replace(session("w1"), shards={1: ShardAccount(1), 2: ShardAccount(1)})
+    dead = replace(session("w2", state="ended"), shards={3: ShardAccount(1)})
+    told = run_figures({0: 1, 1: 1, 2: 1, 3: 1}, PublishedShards(), {"w1": holding, "w2": dead})
+    assert values(told, "spotmill.queue.shards") == [4]
+    assert values(told, "spotmill.queue.unclaimed") == [2]
+    states = {f.labels["spotmill.state"]: f.value for f in told if f.name == "spotmill.workers"}
+    assert states == {"work": 1, "ended": 1}
+
+
+def test_the_page_explains_every_figure_and_no_other() -> None:
+    rows = re.findall(
+        r"^\| `([a-z0-9_.]+)` \| (\w+) \| `(.+?)` \| (.+) \|$", PAGE.read_text(), re.M
+    )
+    assert {name: (kind, unit, text) for name, kind, unit, text in rows} == {
+        name: (meaning.kind, meaning.unit, meaning.help) for name, meaning in MEANINGS.items()
+    }
