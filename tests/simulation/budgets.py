@@ -20,6 +20,7 @@ from pipeline.ledger import Ledger
 from pipeline.supervisor import FleetSettings
 from tests.simulation.campaign import be_quiet, tell
 from tests.simulation.invariants import broken
+from tests.simulation.markets import Drift
 from tests.simulation.memory_rows import JsonFormat
 from tests.simulation.night import Night, night
 from tests.simulation.process import Process
@@ -38,23 +39,6 @@ class Look:
 
     at: float
     prices: dict[str, Decimal | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """Implements `PriceQuotes`: every 20 seconds another price, up or down by `share` at most."""
-
-    process: Process
-    first: NodePrice
-    share: Decimal
-
-    def price(self) -> NodePrice:
-        first = self.first.usd_per_hour
-        assert first is not None
-        moves = int(self.process.now() / 20)
-        moved = Decimal(Random(f"{first} {moves}").randint(-100, 100)) / 100
-        usd = first * (1 + self.share * moved)
-        return replace(self.first, usd_per_hour=usd, source=f"move {moves}")
 
 
 class WatchedLedger(Ledger):

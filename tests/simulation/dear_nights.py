@@ -14,8 +14,8 @@ from pipeline.core.rows import Completion, EngineMetrics, Request
 from pipeline.cost_watching import CostWatch, Window
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.supervisor import Told
-from tests.simulation.budgets import Drift
 from tests.simulation.invariants import broken
+from tests.simulation.markets import Drift
 from tests.simulation.memory_rows import Row
 from tests.simulation.night import EXACT, Event, Night, Pace
 from tests.simulation.process import Process

@@ -33,6 +33,7 @@ from pipeline.stores.retry import RetryingStore, RetryPolicy
 from pipeline.supervisor import FleetSettings, Supervisor, Told
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
+from tests.simulation.markets import Market
 from tests.simulation.memory_rows import JsonFormat, MemorySource
 from tests.simulation.night import Event, Night
 from tests.simulation.process import Process, SimEvent, Threads
@@ -48,22 +49,6 @@ PRICES = (
     NodePrice(Decimal("1.29"), "made up", Decimal("3.9")),
     NodePrice(Decimal("0.333333"), "made up", Decimal("3.9")),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """What an hour costs a process: a price that moves every 40 seconds, and sometimes back."""
-
-    process: Process
-    first: NodePrice
-
-    def price(self) -> NodePrice:
-        self.process.sleep(0.3)
-        moves = int(self.process.now() / 40)
-        if moves % 3 == 0:
-            return self.first
-        usd = Decimal(moves % 7 + 1) / 8
-        return NodePrice(usd, f"move {moves}", self.first.on_demand_usd_per_hour)
 
 
 @dataclass(slots=True)
@@ -144,16 +129,14 @@ class Universe:
     def _supervisor(self, process: Process) -> object:
         ledger = self.supervisors_ledger(process)
         pool = SimPool(process, self._launch, self.night.hearing, self.dice)
-        fleet = self.fleet_settings()
-        shard_ids = [shard.id for shard in self.shards]
         try:
             Supervisor(
                 ledger,
-                shard_ids,
+                [shard.id for shard in self.shards],
                 pool,
                 process,
                 process,
-                fleet,
+                self.fleet_settings(),
                 self._name_worker,
                 told=self.told_by(process),
             ).run()
