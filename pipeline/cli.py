@@ -15,11 +15,13 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pipeline import proving, wiring
+from pipeline import costing, proving, wiring
 from pipeline import tune as tuning
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
-from pipeline.core.errors import SpotmillError
+from pipeline.core.cost_report import By
+from pipeline.core.errors import JobInvalid, SpotmillError
 from pipeline.core.shard_list import ShardList
+from pipeline.cost_page import show_cost
 from pipeline.diagnosis import diagnosis
 from pipeline.engine_loading import check_engine
 from pipeline.job import JobSpec, ShardOrder
@@ -51,6 +53,13 @@ Order = Annotated[
 ]
 TunedRows = Annotated[int, typer.Option("--rows", help="how many to measure with", min=1)]
 Again = Annotated[bool, typer.Option("--again", help="measure anew, and replace the profile")]
+CostBy = Annotated[By, typer.Option("--by", help="how to share the cost out")]
+Tag = Annotated[str | None, typer.Option(help="with --by tag: this one alone, by its values")]
+Compare = Annotated[int, typer.Option(help="with how many of the job's runs before it", min=0)]
+CompareApi = Annotated[
+    list[str] | None,
+    typer.Option(help="provider/model of a hosted API, may be repeated; default: a few usual ones"),
+]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="supervise without Prefect")]
 
 
@@ -227,10 +236,22 @@ def _start_as_workers_are(here: JobAtHand) -> None:
 
 
 @app.command()
-def cost(job: Job, run_id: RunId = None, date: Date = None, as_json: AsJson = False) -> int:
-    """Show what a run has cost so far, by shard and by worker."""
+def cost(
+    job: Job,
+    run_id: RunId = None,
+    date: Date = None,
+    by: CostBy = "worker",
+    tag: Tag = None,
+    compare: Compare = costing.EARLIER_RUNS,
+    compare_api: CompareApi = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show what a run has cost so far: who was charged, what preemption cost, what was saved."""
+    if tag is not None and by != "tag":
+        raise JobInvalid(f"--tag {tag} needs --by tag", hint=f"--by tag --tag {tag}")
     here = open_latest_run(job, run_id, date)
-    show(wiring.cost(here), as_json, f"cost of {here.run_id}")
+    document = costing.cost(here, by, tag, compare, compare_api or ())
+    show_cost(document, as_json)
     return DONE
 
 

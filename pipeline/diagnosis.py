@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.engines.vllm import device_at_hand
 from pipeline.spot.cloud import cloud_chosen
-from pipeline.spot.node import node_from_environment
+from pipeline.spot.node import node_at_hand
 from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 
@@ -34,6 +34,6 @@ def diagnosis() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "s3_endpoint": endpoint.url or "Amazon's own",
         "s3_region": endpoint.region,
-        "node": asdict(node_from_environment()),
+        "node": asdict(node_at_hand()),
         "notices": cloud_chosen(os.environ) or "none",
     }

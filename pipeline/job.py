@@ -221,7 +221,12 @@ class CostSpec(Section):
 
     budget_usd: Decimal | None = Field(None, gt=0)
     warn_usd: Decimal | None = Field(None, gt=0)
-    prices: str | None = None
+    prices: str | None = Field(
+        None, description="a price book of your own, which goes before all others"
+    )
+    live_prices: bool = Field(
+        True, description="ask the cloud what its spot nodes cost now, where it can be asked"
+    )
 
     @field_validator("warn_usd")
     @classmethod

@@ -302,13 +302,19 @@ def _job(document: Json) -> Json:
     return document
 
 
-def latest_run(store: ObjectStore, job_name: str) -> Json | None:
-    """`job.json` of the job's run that was made last; None when the output holds none of it."""
+def runs_of(store: ObjectStore, job_name: str) -> list[Json]:
+    """`job.json` of every run of the job under this output whose name begins with the job's, as it
+    does unless somebody named it otherwise."""
     keys = store.list(layout.run_prefix(job_name).rstrip("/"))
     runs = {run for key in keys if (run := layout.run_of(key))}
     jobs = [layout.job_key(run) for run in sorted(runs)]
     found = [(key, body) for key in jobs if (body := store.get(key)) is not None]
     documents = [parse(body, _job, key) for key, body in found]
     # Another job's name may begin with this one's.
-    own = [document for document in documents if document["job"]["name"] == job_name]
+    return [document for document in documents if document["job"]["name"] == job_name]
+
+
+def latest_run(store: ObjectStore, job_name: str) -> Json | None:
+    """`job.json` of the job's run that was made last; None when the output holds none of it."""
+    own = runs_of(store, job_name)
     return max(own, key=lambda document: str(document["created_at"]), default=None)

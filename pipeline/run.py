@@ -1,23 +1,25 @@
-"""A run from outside its workers: made or joined, looked at, priced, and closed."""
+"""A run from outside its workers: made or joined, looked at, added up, and closed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from pipeline.core.cost_lines import RunBooks
 from pipeline.core.errors import (
     InputChanged,
     RunConflict,
 )
-from pipeline.core.manifest import CURRENCY, Provenance
-from pipeline.core.money import decimal_of, decimal_text, sum_of
+from pipeline.core.manifest import Provenance
 from pipeline.core.ports import Clock
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.shards import Shard
 from pipeline.ledger import Ledger
 
 Json = dict[str, Any]
+_THREADS = 16
 
 
 def join_run(ledger: Ledger, document: Json) -> Json:
@@ -89,27 +91,34 @@ def progress_of(ledger: Ledger, shards: Sequence[Shard]) -> Json:
     }
 
 
-def cost_so_far(ledger: Ledger) -> Json:
-    """What published shards are charged with and what workers have cost until their last beats."""
-    manifests = ledger.shard_manifests(ledger.published())
-    return {
-        "run_id": ledger.run_id,
-        "complete": ledger.run_manifest() is not None,
-        "currency": CURRENCY,
-        "total": decimal_text(sum_of(s.bill.usd for s in ledger.sessions().values())),
-        "allocated": decimal_text(sum_of(decimal_of(m["cost"]["total"]) for m in manifests)),
-        "shards": [
-            {"shard_id": m["shard_id"], "output_tokens": m["tokens"]["output"], **m["cost"]}
-            for m in manifests
-        ],
-        "workers": [
-            {
-                "worker_id": session.worker_id,
-                "state": session.state,
-                "cost": decimal_text(session.bill.usd),
-                "price_source": session.price.source,
-                "seconds": session.buckets.seconds(),
-            }
-            for session in ledger.sessions().values()
-        ],
-    }
+def books_of(
+    ledger: Ledger,
+    provenance: Provenance,
+    planned: Callable[[], Sequence[Shard]],
+    started_at: str,
+    clock: Clock,
+) -> RunBooks:
+    """A run's books as they were closed; of one in progress, as they would be if they were closed
+    over what is published and beaten by now. Raises `BooksUnbalanced` when those make no sense."""
+    closed = ledger.run_manifest()
+    # Before the sessions, whose beats have to be later than what shards charge them with.
+    manifests = _published_manifests(ledger)
+    sessions = sorted(ledger.sessions().items())
+    run = closed
+    if run is None:
+        published = {manifest["shard_id"] for manifest in manifests}
+        # A run that nobody planned yet has published nothing.
+        shards = [s for s in planned() if s.id in published] if published else []
+        bills = [session.bill for _, session in sessions]
+        run = run_manifest(provenance, shards, manifests, bills, started_at, clock.timestamp())
+    lived = {worker_id: (session.started_at, session.beat_at) for worker_id, session in sessions}
+    return RunBooks(run, manifests, lived, complete=closed is not None)
+
+
+def _published_manifests(ledger: Ledger) -> list[Json]:
+    """Many at once: there may be thousands of small objects to wait for."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = threads.map(
+            lambda shard: ledger.shard_manifests([shard]), sorted(ledger.published())
+        )
+        return [manifest for one in found for manifest in one]

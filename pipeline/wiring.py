@@ -12,12 +12,11 @@ from typing import Any
 
 import psutil
 
-from pipeline.at_hand import JobAtHand, checked_name, text_at
+from pipeline.at_hand import JobAtHand, checked_name
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import InputChanged, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION
-from pipeline.core.money import UNKNOWN_PRICE, Node, NodePrice
 from pipeline.core.ports import Engine, InterruptionNotice
 from pipeline.core.shards import FileVersion
 from pipeline.dataset.allocation import take_memory_plainly
@@ -33,11 +32,11 @@ from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
 from pipeline.job import JobSpec, fingerprint
 from pipeline.pools.local import LocalPool
-from pipeline.prices import parse_prices
-from pipeline.run import cost_so_far, finish, join_run, progress_of
+from pipeline.pricing import own_book, quotes_of
+from pipeline.run import finish, join_run, progress_of
 from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
 from pipeline.spot.cloud import cloud_notice
-from pipeline.spot.node import node_from_environment
+from pipeline.spot.node import node_at_hand
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
@@ -52,7 +51,7 @@ _BACKGROUND_THREADS = 12
 
 def preview(here: JobAtHand) -> Plan:
     """The shards this job would be cut into. Writes nothing."""
-    _price(here, node_from_environment())
+    own_book(here)
     return plan_job(here.job, here.options)
 
 
@@ -158,10 +157,6 @@ def status(here: JobAtHand) -> dict[str, Any]:
     return progress_of(ledger, planned(here).shards)
 
 
-def cost(here: JobAtHand) -> dict[str, Any]:
-    return cost_so_far(here.ledger)
-
-
 @contextmanager
 def worker_notice(signals: bool) -> Iterator[InterruptionNotice]:
     """What a worker, or a supervisor of workers on its own machine, listens to while it lives:
@@ -197,7 +192,8 @@ def run_worker(
     job = job.model_copy(update={"model": model})
     plan = planned(here)
     clock = SystemClock()
-    node = node_from_environment()
+    node = node_at_hand()
+    quotes = quotes_of(here, node)
     settings = WorkerSettings(
         worker_id=checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
@@ -207,7 +203,7 @@ def run_worker(
         chunk_seconds=job.chunks.seconds,
         lease_seconds=job.fleet.lease_seconds,
         node=node,
-        price=_price(here, node),
+        price=quotes.price(),
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
@@ -228,6 +224,7 @@ def run_worker(
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
+            quotes=quotes,
             told=told,
         ).run()
     return {
@@ -262,13 +259,6 @@ def job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
             "tags": today.tags,
         }
     )
-
-
-def _price(here: JobAtHand, node: Node) -> NodePrice:
-    book = here.job.cost.prices
-    if book is None:
-        return UNKNOWN_PRICE
-    return parse_prices(text_at(book, "the price book", here.options), book).price_of(node)
 
 
 def require_job(here: JobAtHand) -> dict[str, Any]:

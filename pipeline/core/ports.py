@@ -145,7 +145,7 @@ class InterruptionNotice(Protocol):
 
 class PriceQuotes(Protocol):
     def price(self) -> NodePrice:
-        """What an hour of this machine costs now. May take seconds; never raises."""
+        """What an hour of this node costs now, and who says so. May take seconds; never raises."""
         ...
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 import urllib3
 from ec2_metadata import EC2Metadata
 
+from pipeline.core.money import Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -80,3 +81,18 @@ class AwsNotices:
 
     def close(self) -> None:
         self._metadata.close()
+
+
+def which_node(endpoint: str = ENDPOINT) -> Node:
+    """Raises what the client raises when the service does not answer as it should."""
+    metadata = _Metadata(endpoint)
+    try:
+        return Node(
+            instance_id=metadata.instance_id,
+            instance_type=metadata.instance_type,
+            zone=metadata.availability_zone,
+            # `scheduled` and `capacity-block` are neither, and have no price by the hour.
+            lifecycle=metadata.instance_life_cycle,
+        )
+    finally:
+        metadata.close()

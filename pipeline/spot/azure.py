@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from pipeline.core.money import Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -20,6 +21,7 @@ _EVENTS_VERSION = {"api-version": "2020-07-01"}
 _COMPUTE = "/metadata/instance/compute"
 _COMPUTE_VERSION = {"api-version": "2021-02-01"}
 _HEADERS = {"Metadata": "true"}
+_LIFECYCLES = {"spot": "spot", "low": "spot", "regular": "on-demand", "": "on-demand"}
 
 # The least notice of each; Terminate is somebody deleting the VM, after 5 to 15 minutes.
 _NOTICE_SECONDS = {"Preempt": 30.0, "Terminate": 300.0}
@@ -114,3 +116,27 @@ def _events_of(document: Mapping[str, Any], own_name: str) -> Iterator[Mapping[s
         # Azure's names do not differ by case.
         if own_name.casefold() in (name.casefold() for name in event.get("Resources", ())):
             yield event
+
+
+def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
+    """Raises what httpx raises, or what comes of reading an answer of another form.
+
+    https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service: `priority` is
+    `Spot` (or `Low`, in old scale sets), `Regular`, or empty for a regular VM without one. Zones
+    are numbers within a location, and some VMs have none.
+    """
+    answer = httpx.get(
+        f"{endpoint.rstrip('/')}{_COMPUTE}",
+        params=_COMPUTE_VERSION,
+        headers=_HEADERS,
+        timeout=answer_seconds,
+        trust_env=False,
+    )
+    compute = answer.raise_for_status().json()
+    place = (compute["location"], compute.get("zone"))
+    return Node(
+        instance_id=compute["vmId"],
+        instance_type=compute["vmSize"],
+        zone="-".join(part for part in place if part),
+        lifecycle=_LIFECYCLES.get(str(compute.get("priority")).casefold(), "unknown"),
+    )

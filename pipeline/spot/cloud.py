@@ -20,7 +20,7 @@ Cloud = Literal["aws", "google", "azure"]
 CHOICE = "SPOTMILL_NOTICES"
 ENDPOINT = "SPOTMILL_NOTICE_ENDPOINT"
 _CLOUDS: tuple[Cloud, ...] = ("aws", "google", "azure")
-_DMI = Path("/sys/class/dmi/id")
+DMI = Path("/sys/class/dmi/id")
 _AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
 
 
@@ -46,7 +46,7 @@ class CloudNotices(Protocol):
     def close(self) -> None: ...
 
 
-def cloud_at_hand(dmi: Path = _DMI) -> Cloud | None:
+def cloud_at_hand(dmi: Path = DMI) -> Cloud | None:
     """The cloud whose firmware this machine has; None is another one, or none. Asks no network."""
     if _says(dmi / "sys_vendor", "Amazon EC2") or _says(dmi / "bios_version", "amazon"):
         # The second is how EC2's older, Xen machines tell: P2, P3 and G3 among them.
@@ -66,7 +66,7 @@ def _says(file: Path, what: str) -> bool:
         return False
 
 
-def cloud_chosen(environment: Mapping[str, str], dmi: Path = _DMI) -> Cloud | None:
+def cloud_chosen(environment: Mapping[str, str], dmi: Path = DMI) -> Cloud | None:
     """What `SPOTMILL_NOTICES` asks for, by default `auto`. Raises `JobInvalid`."""
     choice = environment.get(CHOICE) or "auto"
     if choice == "auto":
@@ -85,7 +85,7 @@ def cloud_chosen(environment: Mapping[str, str], dmi: Path = _DMI) -> Cloud | No
 
 @contextmanager
 def cloud_notice(
-    environment: Mapping[str, str] = os.environ, dmi: Path = _DMI
+    environment: Mapping[str, str] = os.environ, dmi: Path = DMI
 ) -> Iterator[InterruptionNotice]:
     """Listens while the context lasts, which is as long as a worker lives. Raises `JobInvalid`.
 
@@ -111,7 +111,7 @@ def cloud_notice(
 
 def _notices_of(cloud: Cloud, environment: Mapping[str, str], stack: ExitStack) -> CloudNotices:
     # Imported when they are needed: other commands of this machine can do without an HTTP client.
-    endpoint = _endpoint(environment)
+    endpoint = endpoint_chosen(environment)
     if cloud == "aws":
         from pipeline.spot import aws
 
@@ -125,7 +125,9 @@ def _notices_of(cloud: Cloud, environment: Mapping[str, str], stack: ExitStack) 
     return azure.AzureNotices(endpoint or azure.ENDPOINT, _alone(environment, stack))
 
 
-def _endpoint(environment: Mapping[str, str]) -> str | None:
+def endpoint_chosen(environment: Mapping[str, str]) -> str | None:
+    """The base URL that `SPOTMILL_NOTICE_ENDPOINT` sets; None is the cloud's own. Raises
+    `JobInvalid`."""
     endpoint = environment.get(ENDPOINT)
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise JobInvalid(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import httpx
 
+from pipeline.core.money import Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -76,3 +77,29 @@ class GoogleNotices:
 
     def close(self) -> None:
         self._http.close()
+
+
+def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
+    """Raises what httpx raises.
+
+    https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys: spot VMs are
+    preemptible as well; type and zone come as `projects/<number>/zones/<zone>`.
+    """
+    with httpx.Client(
+        base_url=f"{endpoint.rstrip('/')}/computeMetadata/v1/instance/",
+        headers={"Metadata-Flavor": "Google"},
+        timeout=answer_seconds,
+        trust_env=False,
+    ) as http:
+
+        def told(key: str) -> str:
+            return http.get(key).raise_for_status().text.strip()
+
+        return Node(
+            instance_id=told("id"),
+            instance_type=told("machine-type").rpartition("/")[2],
+            zone=told("zone").rpartition("/")[2],
+            lifecycle={"TRUE": "spot", "FALSE": "on-demand"}.get(
+                told("scheduling/preemptible"), "unknown"
+            ),
+        )

@@ -1,22 +1,99 @@
-"""Which machine this is, as far as its environment says."""
+"""Which machine this is, as far as its environment and its cloud say."""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 from pipeline.core.money import Node
+from pipeline.spot.cloud import DMI, Cloud, cloud_chosen, endpoint_chosen
+
+log = logging.getLogger("spotmill.spot")
+
+_PATIENCE_SECONDS = 5.0
+"""A service that is there answers in milliseconds; one that isn't must not hold up a worker."""
+_PAUSE_SECONDS = 0.5
+_NAME = re.compile(r"[\w.-]{1,200}")
 
 
-def node_from_environment() -> Node:
-    """`SPOTMILL_INSTANCE_ID`, `_TYPE`, `_ZONE` and `_LIFECYCLE` (spot or on-demand), else unknown.
+def node_at_hand(
+    environment: Mapping[str, str] = os.environ,
+    dmi: Path = DMI,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> Node:
+    """`SPOTMILL_INSTANCE_ID`, `_TYPE`, `_ZONE` and `_LIFECYCLE` (spot or on-demand), and what they
+    leave open from the metadata service of the cloud that notices come from; else unknown.
 
     Without an instance id the host's name stands in, so that two machines can be told apart.
+    Waits for `patience_seconds` at most, where there is a cloud. Raises `JobInvalid` for
+    settings that make no sense.
     """
-    known = os.environ.get
-    return Node(
-        instance_id=known("SPOTMILL_INSTANCE_ID", socket.gethostname()),
-        instance_type=known("SPOTMILL_INSTANCE_TYPE", "unknown"),
-        zone=known("SPOTMILL_INSTANCE_ZONE", "unknown"),
-        lifecycle=known("SPOTMILL_INSTANCE_LIFECYCLE", "unknown"),
-    )
+    told = {
+        name: environment.get(variable) or "unknown"
+        for name, variable in {
+            "instance_id": "SPOTMILL_INSTANCE_ID",
+            "instance_type": "SPOTMILL_INSTANCE_TYPE",
+            "zone": "SPOTMILL_INSTANCE_ZONE",
+            "lifecycle": "SPOTMILL_INSTANCE_LIFECYCLE",
+        }.items()
+    }
+    cloud = cloud_chosen(environment, dmi)
+    if cloud is not None and "unknown" in told.values():
+        found = asdict(_asked(cloud, endpoint_chosen(environment), patience_seconds))
+        told = {name: found[name] if text == "unknown" else text for name, text in told.items()}
+    if told["instance_id"] == "unknown":
+        told["instance_id"] = socket.gethostname()
+    return Node(**told)
+
+
+def _asked(cloud: Cloud, endpoint: str | None, patience_seconds: float) -> Node:
+    answers: list[Node] = []
+    problems: list[Exception] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not (answers or over.is_set()):
+            try:
+                answers.append(_checked(_node_of(cloud, endpoint)))
+            except Exception as problem:
+                problems.append(problem)
+                over.wait(_PAUSE_SECONDS)
+
+    # A daemon: what hangs is left behind, whatever time-outs its client has.
+    asking = threading.Thread(target=ask, name=f"node-{cloud}", daemon=True)
+    asking.start()
+    asking.join(patience_seconds)
+    over.set()
+    if answers:
+        return answers[0]
+    why = (str(problems[-1]) or repr(problems[-1])) if problems else "no answer in time"
+    log.warning("the metadata service of %s does not say which node this is: %s", cloud, why)
+    return Node()
+
+
+def _checked(node: Node) -> Node:
+    """Names come as plain text, for which the error page of any proxy would do."""
+    for text in asdict(node).values():
+        if not _NAME.fullmatch(text):
+            raise ValueError(f"{text[:80]!r} is nothing that a node is called")
+    return node
+
+
+def _node_of(cloud: Cloud, endpoint: str | None) -> Node:
+    if cloud == "aws":
+        from pipeline.spot import aws
+
+        return aws.which_node(endpoint or aws.ENDPOINT)
+    if cloud == "google":
+        from pipeline.spot import google
+
+        return google.which_node(endpoint or google.ENDPOINT)
+    from pipeline.spot import azure
+
+    return azure.which_node(endpoint or azure.ENDPOINT)

@@ -30,6 +30,13 @@ class AzureMetadata(MetadataDouble):
         super().__init__(port)
         self.own_name = own_name
         self.first_seconds = 0.0
+        self.about = {
+            "vmId": "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+            "vmSize": "Standard_NC24ads_A100_v4",
+            "location": "eastus",
+            "zone": "1",
+            "priority": "Spot",
+        }
         self.acknowledged: list[str] = []
         self._switched_on = False
         self._incarnation = 1
@@ -81,7 +88,7 @@ class AzureMetadata(MetadataDouble):
     def _compute(self, asked: Asked) -> Answer:
         if asked.query.get("api-version") not in _INSTANCE_VERSIONS:
             return _error("Bad request. api-version is invalid or was not specified")
-        compute = {"name": self.own_name, "vmSize": "Standard_NC24ads_A100_v4", "priority": "Spot"}
+        compute = {"name": self.own_name} | self.about
         return Answer(200, json.dumps(compute), {"Content-Type": "application/json"})
 
     def _document(self) -> Answer:

@@ -1,6 +1,7 @@
 """Compute Engine's metadata server, as far as a spot VM asks it.
 
-Written after https://cloud.google.com/compute/docs/metadata/querying-metadata and
+Written after https://cloud.google.com/compute/docs/metadata/querying-metadata,
+https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys and
 https://cloud.google.com/compute/docs/instances/create-use-preemptible.
 """
 
@@ -11,7 +12,8 @@ import time
 
 from tests.doubles.server import Answer, Asked, MetadataDouble
 
-_PREEMPTED = "/computeMetadata/v1/instance/preempted"
+_INSTANCE = "/computeMetadata/v1/instance/"
+_PREEMPTED = f"{_INSTANCE}preempted"
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
@@ -22,6 +24,13 @@ class GoogleMetadata(MetadataDouble):
         super().__init__(port)
         self.longest_wait_seconds = 3600.0
         self.hanging = 0
+        self.about = {
+            "id": "4521187462195302841",
+            "machine-type": "projects/8837465512/machineTypes/a2-highgpu-1g",
+            "zone": "projects/8837465512/zones/us-central1-a",
+            "scheduling/preemptible": "TRUE",
+        }
+        """What it says of the instance, by path; what is taken out is not found."""
         self._preempted = False
         self._changed = threading.Condition()
 
@@ -37,6 +46,9 @@ class GoogleMetadata(MetadataDouble):
     def answer(self, asked: Asked) -> Answer:
         if asked.headers.get("metadata-flavor") != "Google" or "x-forwarded-for" in asked.headers:
             return Answer(403, "<title>Error 403 (Forbidden)!!1</title>", _FLAVOR)
+        about = self.about.get(asked.path.removeprefix(_INSTANCE))
+        if about is not None:
+            return Answer(200, about, _FLAVOR)
         if asked.path != _PREEMPTED:
             return Answer(404, "<title>Error 404 (Not Found)!!1</title>", _FLAVOR)
         if asked.method != "GET":

@@ -2,7 +2,8 @@
 
 Written after https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ pages
 `instancedata-data-retrieval.html`, `instance-metadata-returns.html`,
-`spot-instance-termination-notices.html` and `rebalance-recommendations.html`.
+`instancedata-data-categories.html`, `spot-instance-termination-notices.html` and
+`rebalance-recommendations.html`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ class Imds(MetadataDouble):
         self._tokens: dict[str, float] = {}
         self._action: str | None = None
         self._rebalance = False
+        self.about = {
+            "instance-id": "i-0b22a22eec53b9321",
+            "instance-type": "g6.xlarge",
+            "placement/availability-zone": "us-east-1a",
+            "instance-life-cycle": "spot",
+        }
+        """What it says of the instance, by path; what is taken out is not found."""
 
     def recommend_rebalance(self) -> None:
         self._rebalance = True
@@ -54,6 +62,9 @@ class Imds(MetadataDouble):
                 return _document({"action": self._action, "time": _ANOTHER_CLOCK})
             case "/latest/meta-data/events/recommendations/rebalance" if self._rebalance:
                 return _document({"noticeTime": _ANOTHER_CLOCK})
+        about = self.about.get(asked.path.removeprefix("/latest/meta-data/"))
+        if about is not None:
+            return Answer(200, about, {"Content-Type": "text/plain"})
         return Answer(404, "Not Found")
 
     def _token(self, asked: Asked) -> Answer:

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
+from pipeline.core.money import Node
 from tests.doubles.azure_metadata import AzureMetadata
 from tests.doubles.google_metadata import GoogleMetadata
 from tests.doubles.imds import Imds
@@ -44,6 +45,8 @@ def here(tmp_path: Path) -> JobAtHand:
         shards={"rows": 24},
         chunks={"rows": 10, "seconds": 0.5},
         fleet={"workers": 1, "lease_seconds": 2},
+        # These nodes say that they are of a cloud, whose prices no test is to ask.
+        cost={"live_prices": False},
     )
     made = open_job(str(path), RUN)
     wiring.plan(made)
@@ -94,6 +97,8 @@ def test_a_worker_drains_on_awss_notice(here: JobAtHand, tmp_path: Path) -> None
     with Imds() as imds:
         # Before a termination there are two minutes to use; before a hibernation there is no time.
         interrupted("aws", imds, lambda: imds.announce("hibernate"), here, tmp_path / "log")
+    [session] = here.ledger.sessions().values()
+    assert session.node == Node("i-0b22a22eec53b9321", "g6.xlarge", "us-east-1a", "spot")
     assert_resumed_without_waste(here)
 
 

@@ -48,7 +48,7 @@ def test_the_least_a_job_can_say() -> None:
         ("chunks:\n  row: 4", "unknown key chunks.row; did you mean rows?", 6),
         ("sampling:\n  seed: 1\n  max_token: 4", "sampling.max_token; did you mean max_tokens?", 7),
         ("fleet:\n  # a comment\n\n  worker: 2", "fleet.worker; did you mean workers?", 8),
-        ("cost: {xyzzy: 1}", "unknown key cost.xyzzy; known: budget_usd, prices", 5),
+        ("cost: {xyzzy: 1}", "unknown key cost.xyzzy; known: budget_usd, live_prices, prices", 5),
     ],
 )
 def test_an_unknown_key_is_refused_with_its_line_and_a_guess(

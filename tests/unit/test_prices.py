@@ -86,3 +86,49 @@ def test_a_mistake_is_refused_with_its_line(old: str, new: str, line: int) -> No
 def test_a_machine_listed_twice_is_refused() -> None:
     with pytest.raises(JobInvalid, match="given twice"):
         parse_prices(BOOK + "  g6.xlarge: {spot: 1}\n", "prices.yaml")
+
+
+LISTS = """\
+lists:
+  - as_of: 2026-11-09
+    source: the newer list
+    regions: [us-east-1]
+    machines:
+      g6.xlarge: {spot: 0.3}
+  - as_of: 2026-10-01
+    source: the older list
+    machines:
+      g6.xlarge: {spot: 0.5, on_demand: 0.9}
+"""
+
+
+@pytest.mark.parametrize(
+    ("zone", "spot", "source"),
+    [
+        ("us-east-1a", "0.3", "the newer list (us-east-1), as of 2026-11-09"),
+        ("unknown", "0.3", "the newer list (us-east-1), as of 2026-11-09"),
+        ("eu-west-1a", "0.5", "the older list, as of 2026-10-01"),
+    ],
+)
+def test_of_several_lists_the_first_that_holds_tells_the_price(
+    zone: str, spot: str, source: str
+) -> None:
+    price = parse_prices(LISTS, "p").price_of(Node("i-1", "g6.xlarge", zone, "spot"))
+    assert (price.usd_per_hour, price.source) == (Decimal(spot), source)
+    assert price.on_demand_usd_per_hour == Decimal("0.9")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("spot: 0.5", "spot: -1", 10),
+        ("    source: the newer list\n", "", 2),
+        ("    regions: [us-east-1]", "    region: us-east-1", 4),
+        ("lists:\n", "as_of: 2026\nlists:\n", 1),
+    ],
+)
+def test_a_mistake_in_a_list_is_refused_with_its_line(old: str, new: str, line: int) -> None:
+    assert old in LISTS
+    with pytest.raises(JobInvalid) as refused:
+        parse_prices(LISTS.replace(old, new), "prices.yaml")
+    assert refused.value.where == f"prices.yaml, line {line}"

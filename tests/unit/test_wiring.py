@@ -238,7 +238,7 @@ def test_cost_tags_and_chunks_may_change_and_reach_the_worker(
     monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
     monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
     (folder.place / "prices.yaml").write_text(BOOK)
-    slow = {"id": "scripted://?window=1&tokens=5&step_seconds=0.002"}
+    slow = {"id": "scripted://?window=1&tokens=5&step_seconds=0.02"}
     wiring.plan(open_job(folder.job(model=slow), RUN))
     changed: dict[str, Any] = {
         "cost": {"prices": "prices.yaml", "budget_usd": 5},

@@ -1,0 +1,96 @@
+"""What it cost that workers were taken away, as one figure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from pipeline.core.cost_days import moment
+from pipeline.core.cost_lines import Line, RunBooks
+from pipeline.core.money import decimal_text, sum_of
+from pipeline.core.percent import percent
+from pipeline.core.run_manifest import ENDED
+
+Json = dict[str, Any]
+
+
+def preempted(books: RunBooks) -> frozenset[str]:
+    """Workers that left before the work was done, and not because of an error of their own.
+
+    A worker whose attempt on a shard ended `drained` (it was told) or `lost` (it was not), or
+    whose session never said that it ended, once the run is over. Books cannot tell a machine that
+    was reclaimed from a person who stopped the run: that interruption counts too. A helper's end
+    on a portion says nothing, for it hands over what it finished (decision 019).
+    """
+    failed = {row["worker_id"] for row in books.run["workers"] if row["state"] == "failed"}
+    left = {
+        attempt["worker_id"]
+        for manifest in books.manifests
+        for attempt in manifest["attempts"]
+        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
+    }
+    if books.complete:
+        left |= {row["worker_id"] for row in books.run["workers"] if row["state"] not in ENDED}
+    return frozenset(left - failed)
+
+
+def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:
+    """Workers that took the place of those: of the sessions in the order they began, each one
+    that began after the last beat of a preempted one whose place nobody had taken yet.
+
+    At most one for each that is gone, by the times that they wrote themselves.
+    """
+    ends = sorted(end for name in gone if (end := moment(books.life_of(name)[1])))
+    starts = sorted(
+        (start, row["worker_id"])
+        for row in books.run["workers"]
+        if (start := moment(books.life_of(row["worker_id"])[0]))
+    )
+    vacant, found = deque(ends), set()
+    for start, name in starts:
+        if vacant and vacant[0] <= start:
+            vacant.popleft()
+            found.add(name)
+    return frozenset(found)
+
+
+def price_of_preemption(books: RunBooks, lines: Sequence[Line], total: Decimal | None) -> Json:
+    """What the run would not have paid if no worker had been taken away, as far as books tell.
+
+    The sum of five, each null when a price in it is unknown:
+    `wasted_work`: the wasted seconds of preempted workers that shards are charged with, which is
+    what their last beats show beyond their last checkpoints;
+    `unpublished`: their wasted seconds that no shard is charged with, decoded in a last interval
+    or for a shard that another published;
+    `drain`: their seconds from the notice to the end, without a shard;
+    `replacement_boot` and `replacement_load`: those of the workers that took their places.
+
+    Not in it, for nobody counts them: prompts that are put in again for rows that go on from saved
+    tokens, and time in which a place stayed empty. `percent` is of the run's `total`. In a run in
+    progress, only what published shards prove.
+    """
+    gone = preempted(books)
+    instead = replacements(books, gone)
+    of_gone = [line for line in lines if line.worker_id in gone]
+    of_instead = [line for line in lines if line.worker_id in instead]
+    parts = {
+        "wasted_work": _cost("wasted", (x for x in of_gone if x.shard_id is not None)),
+        "unpublished": _cost("wasted", (x for x in of_gone if x.shard_id is None)),
+        "drain": _cost("drain", of_gone),
+        "replacement_boot": _cost("boot", of_instead),
+        "replacement_load": _cost("load", of_instead),
+    }
+    whole = sum_of(parts.values())
+    return {
+        "workers": len(gone),
+        "replacements": len(instead),
+        **{name: decimal_text(amount) for name, amount in parts.items()},
+        "total": decimal_text(whole),
+        "percent": decimal_text(percent(whole, total)),
+    }
+
+
+def _cost(bucket: str, lines: Iterable[Line]) -> Decimal | None:
+    return sum_of(None if line.usd is None else line.usd[bucket] for line in lines)

@@ -1,0 +1,85 @@
+"""What a run has cost, from its objects alone: shared out, and beside other runs and offers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline import wiring
+from pipeline.at_hand import JobAtHand
+from pipeline.clock import SystemClock
+from pipeline.core.cost_history import compared, in_brief
+from pipeline.core.cost_lines import RunBooks
+from pipeline.core.cost_report import By, cost_report
+from pipeline.core.errors import BooksUnbalanced, ObjectDamaged
+from pipeline.core.manifest import Provenance
+from pipeline.core.money import decimal_of
+from pipeline.documents import MISSHAPEN
+from pipeline.hosted_prices import Amount, hosted_costs
+from pipeline.ledger import runs_of
+from pipeline.run import books_of
+
+log = logging.getLogger("spotmill")
+
+Json = dict[str, Any]
+EARLIER_RUNS = 5
+
+
+def cost(
+    here: JobAtHand,
+    by: By = "worker",
+    tag: str | None = None,
+    earlier: int = EARLIER_RUNS,
+    hosted: Sequence[str] = (),
+) -> Json:
+    """What the run has cost so far, its rows `by` that; beside up to `earlier` complete runs of
+    the same job, and what its tokens would have cost from `hosted` models, or the usual ones.
+
+    Raises `RunMissing`, `JobInvalid` for a model that nobody has a price of, and `BooksUnbalanced`.
+    """
+    started_at = wiring.require_job(here)["created_at"]
+    books = _books(here)
+    report = cost_report(books, by, tag)
+    before = _earlier(here, started_at, earlier)
+    amount = Amount(
+        input_tokens=report["tokens"]["input"],
+        output_tokens=report["tokens"]["output"],
+        rows=sum(manifest["output"]["rows_ok"] for manifest in books.manifests),
+        usd=decimal_of(report["total"]),
+    )
+    return {
+        **report,
+        "earlier": compared(in_brief(report, started_at), before),
+        "hosted": hosted_costs(hosted, amount, datetime.now(UTC)),
+    }
+
+
+def _books(here: JobAtHand) -> RunBooks:
+    document = wiring.require_job(here)
+    provenance = Provenance(here.run_id, document["fingerprint"], {}, here.job.all_tags())
+    started_at = document["created_at"]
+    clock = SystemClock()
+    return books_of(here.ledger, provenance, lambda: wiring.planned(here).shards, started_at, clock)
+
+
+def _earlier(here: JobAtHand, started_at: str, wanted: int) -> list[Json]:
+    """The last complete runs of the job before this one in brief, the newest first; not those
+    whose names do not begin with the job's, for nothing lists them."""
+    if not wanted:
+        return []
+    found: list[Json] = []
+    runs = [run for run in runs_of(here.store, here.job.name) if run["created_at"] < started_at]
+    for run in sorted(runs, key=lambda run: str(run["created_at"]), reverse=True):
+        if len(found) >= wanted:
+            break
+        there = replace(here, run_id=run["run_id"])
+        try:
+            if there.ledger.run_manifest() is not None:
+                found.append(in_brief(cost_report(_books(there)), run["created_at"]))
+        except (*MISSHAPEN, ObjectDamaged, BooksUnbalanced) as problem:
+            # Written by another version, or torn: no reason to keep this run's cost to oneself.
+            log.warning("run %s cannot be compared with: %s", run["run_id"], problem)
+    return found

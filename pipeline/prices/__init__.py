@@ -1,0 +1,16 @@
+"""What an hour of a node costs, since when, and who says so."""
+
+from pipeline.prices.book import MachinePrice, PriceBook, PriceList, Rate, parse_prices
+from pipeline.prices.quotes import LivePrices, Quotes
+from pipeline.prices.shipped import shipped_book
+
+__all__ = [
+    "LivePrices",
+    "MachinePrice",
+    "PriceBook",
+    "PriceList",
+    "Quotes",
+    "Rate",
+    "parse_prices",
+    "shipped_book",
+]

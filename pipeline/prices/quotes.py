@@ -1,0 +1,50 @@
+"""The present price of a node: the job's own book, then the market, then the shipped book."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pipeline.core.money import Node, NodePrice
+from pipeline.prices.book import ON_DEMAND, SPOT, PriceBook, Rate, node_price
+
+
+class LivePrices(Protocol):
+    def spot(self, node: Node) -> Rate | None:
+        """What a spot node of this type in this zone costs now; None when that cannot be learnt.
+
+        May take seconds, and raises nothing. A price that has not moved comes with the same source.
+        """
+        ...
+
+
+class Quotes:
+    """Implements `PriceQuotes` for one node. One thread at a time may ask.
+
+    `own` is the job's book, which comes first because it may be a contract. Without `live`, no
+    market is asked. What the market said last holds while it doesn't answer.
+    """
+
+    def __init__(
+        self, node: Node, own: PriceBook | None, live: LivePrices | None, shipped: PriceBook
+    ) -> None:
+        self._node = node
+        self._own = own
+        self._live = live
+        self._shipped = shipped
+        self._market: Rate | None = None
+
+    def price(self) -> NodePrice:
+        """May take seconds; never raises. What nobody knows is None with the source `unknown`."""
+        own = self._listed(self._own, self._node.lifecycle)
+        rate = own or self._market_rate() or self._listed(self._shipped, self._node.lifecycle)
+        on_demand = self._listed(self._own, ON_DEMAND) or self._listed(self._shipped, ON_DEMAND)
+        return node_price(rate, on_demand)
+
+    def _listed(self, book: PriceBook | None, lifecycle: str) -> Rate | None:
+        return None if book is None else book.rate(self._node, lifecycle)
+
+    def _market_rate(self) -> Rate | None:
+        if self._live is None or self._node.lifecycle != SPOT:
+            return None
+        self._market = self._live.spot(self._node) or self._market
+        return self._market

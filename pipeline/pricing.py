@@ -1,0 +1,36 @@
+"""Where a worker's prices come from: its job's book, its node's market, spotmill's own book."""
+
+from __future__ import annotations
+
+from pipeline.at_hand import JobAtHand, text_at
+from pipeline.core.money import Node
+from pipeline.core.ports import PriceQuotes
+from pipeline.prices import LivePrices, PriceBook, Quotes, parse_prices, shipped_book
+from pipeline.prices.book import SPOT
+from pipeline.prices.zones import region_of
+
+
+def own_book(here: JobAtHand) -> PriceBook | None:
+    """The book that the job names. Raises `JobInvalid` where it makes no sense."""
+    uri = here.job.cost.prices
+    if uri is None:
+        return None
+    return parse_prices(text_at(uri, "the price book", here.options), uri)
+
+
+def quotes_of(here: JobAtHand, node: Node) -> PriceQuotes:
+    """Tells this node's price, now and as often as it is asked again. Raises `JobInvalid` for the
+    job's own book."""
+    live = _market(node) if here.job.cost.live_prices else None
+    return Quotes(node, own_book(here), live, shipped_book())
+
+
+def _market(node: Node) -> LivePrices | None:
+    """EC2's, for a spot node in one of its zones; no other cloud has one that can be asked."""
+    region = region_of(node.zone)
+    if node.lifecycle != SPOT or node.instance_type == "unknown" or region is None:
+        return None
+    # Takes most of a second to import, which other nodes need not pay.
+    from pipeline.prices.ec2 import Ec2SpotPrices
+
+    return Ec2SpotPrices(region)

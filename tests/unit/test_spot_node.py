@@ -1,0 +1,167 @@
+"""Which node a worker is on: what it was told, what its cloud says, or unknown."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import JobInvalid
+from pipeline.core.money import Node
+from pipeline.spot.node import node_at_hand
+from tests.doubles.azure_metadata import AzureMetadata
+from tests.doubles.google_metadata import GoogleMetadata
+from tests.doubles.imds import Imds
+from tests.doubles.server import Asked, MetadataDouble, Trouble
+
+TOLD = {
+    "SPOTMILL_INSTANCE_ID": "box-7",
+    "SPOTMILL_INSTANCE_TYPE": "laptop",
+    "SPOTMILL_INSTANCE_ZONE": "desk",
+    "SPOTMILL_INSTANCE_LIFECYCLE": "on-demand",
+}
+CLOUDS: dict[str, tuple[Callable[[], MetadataDouble], Node]] = {
+    "aws": (Imds, Node("i-0b22a22eec53b9321", "g6.xlarge", "us-east-1a", "spot")),
+    "google": (
+        GoogleMetadata,
+        Node("4521187462195302841", "a2-highgpu-1g", "us-central1-a", "spot"),
+    ),
+    "azure": (
+        AzureMetadata,
+        Node(
+            "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+            "Standard_NC24ads_A100_v4",
+            "eastus-1",
+            "spot",
+        ),
+    ),
+}
+clouds = pytest.mark.parametrize("cloud", sorted(CLOUDS))
+
+
+def settings(cloud: str, double: MetadataDouble) -> dict[str, str]:
+    return {"SPOTMILL_NOTICES": cloud, "SPOTMILL_NOTICE_ENDPOINT": double.url}
+
+
+@clouds
+def test_the_cloud_says_which_node_this_is(cloud: str) -> None:
+    make, node = CLOUDS[cloud]
+    with make() as double:
+        assert node_at_hand(settings(cloud, double)) == node
+
+
+@clouds
+def test_what_was_told_goes_before_what_the_cloud_says(cloud: str) -> None:
+    make, node = CLOUDS[cloud]
+    with make() as double:
+        told = {"SPOTMILL_INSTANCE_TYPE": "laptop", "SPOTMILL_INSTANCE_ZONE": "desk"}
+        found = node_at_hand(settings(cloud, double) | told)
+        assert found == replace(node, instance_type="laptop", zone="desk")
+
+
+@clouds
+def test_nobody_is_asked_for_what_is_known(cloud: str) -> None:
+    make, _ = CLOUDS[cloud]
+    with make() as double:
+        found = node_at_hand(settings(cloud, double) | TOLD)
+        assert double.asked == []
+    assert found == Node("box-7", "laptop", "desk", "on-demand")
+
+
+@pytest.mark.parametrize("notices", [{}, {"SPOTMILL_NOTICES": "none"}])
+def test_where_there_is_no_cloud_nobody_is_asked(notices: dict[str, str], tmp_path: Path) -> None:
+    began = time.monotonic()
+    found = node_at_hand(notices | {"SPOTMILL_INSTANCE_TYPE": "laptop"}, tmp_path)
+    assert found == Node(socket.gethostname(), "laptop", "unknown", "unknown")
+    assert time.monotonic() - began < 0.5
+
+
+@clouds
+@pytest.mark.parametrize("trouble", ["500", "garbage", "hang up", "slow"])
+def test_a_service_in_trouble_leaves_the_node_unknown_and_is_not_waited_for(
+    cloud: str, trouble: Trouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, _ = CLOUDS[cloud]
+    began = time.monotonic()
+    with make() as double, caplog.at_level(logging.WARNING, "spotmill.spot"):
+        double.trouble = trouble
+        given = settings(cloud, double) | {"SPOTMILL_INSTANCE_TYPE": "laptop"}
+        found = node_at_hand(given, patience_seconds=0.4)
+        waited = time.monotonic() - began
+    assert found == Node(socket.gethostname(), "laptop", "unknown", "unknown")
+    assert waited < 1.5
+    [record] = caplog.records
+    assert f"of {cloud} does not say which node this is" in record.getMessage()
+
+
+@clouds
+def test_a_service_that_is_late_is_asked_again(cloud: str) -> None:
+    make, node = CLOUDS[cloud]
+    with make() as double:
+        double.trouble = "503"
+
+        def recover() -> None:
+            double.trouble = None
+
+        double.asked = _Watched(recover)
+        assert node_at_hand(settings(cloud, double)) == node
+
+
+class _Watched(list[Asked]):
+    """Tells of every request but the first, once it is kept."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def append(self, asked: Asked) -> None:
+        super().append(asked)
+        if len(self) > 1:
+            self._tell()
+
+
+@pytest.mark.parametrize("missing", ["instance-life-cycle", "placement/availability-zone"])
+def test_half_an_answer_of_aws_is_none(missing: str) -> None:
+    with Imds() as imds:
+        del imds.about[missing]
+        found = node_at_hand(settings("aws", imds), patience_seconds=0.3)
+    assert found == Node(socket.gethostname(), "unknown", "unknown", "unknown")
+
+
+@pytest.mark.parametrize("lifecycle", ["on-demand", "scheduled", "capacity-block"])
+def test_aws_sells_in_other_ways_too(lifecycle: str) -> None:
+    with Imds() as imds:
+        imds.about["instance-life-cycle"] = lifecycle
+        assert node_at_hand(settings("aws", imds)).lifecycle == lifecycle
+
+
+def test_a_google_vm_that_is_not_preemptible_is_on_demand() -> None:
+    with GoogleMetadata() as metadata:
+        metadata.about["scheduling/preemptible"] = "FALSE"
+        assert node_at_hand(settings("google", metadata)).lifecycle == "on-demand"
+
+
+@pytest.mark.parametrize(
+    ("priority", "lifecycle"),
+    [("Regular", "on-demand"), ("", "on-demand"), ("Low", "spot"), ("None", "unknown")],
+)
+def test_azures_priorities(priority: str, lifecycle: str) -> None:
+    with AzureMetadata() as azure:
+        azure.about["priority"] = priority
+        assert node_at_hand(settings("azure", azure)).lifecycle == lifecycle
+
+
+def test_an_azure_vm_without_a_zone_is_in_its_location() -> None:
+    with AzureMetadata() as azure:
+        azure.about["zone"] = ""
+        assert node_at_hand(settings("azure", azure)).zone == "eastus"
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(JobInvalid):
+        node_at_hand({"SPOTMILL_NOTICES": "aws", "SPOTMILL_NOTICE_ENDPOINT": "169.254.169.254"})
