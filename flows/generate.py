@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
+from pipeline.budget import Announce
 from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.pools.prefect import DeploymentPool
 from pipeline.predicting.keeping import keep_prediction
 from pipeline.spot.signals import NoNotice
 from pipeline.supervisor import FATAL_ERRORS
+
+log = logging.getLogger("spotmill.run")
 
 
 @flow(name="generate", persist_result=False, retries=0)
@@ -41,12 +47,30 @@ def generate(
         keep_prediction(here, plan, wanted)
         pool = _pool(here, worker_deployment, wanted)
         with _notice(worker_deployment) as notice:
-            wiring.supervise(here, plan, pool, notice, wanted)
+            wiring.supervise(here, plan, pool, notice, wanted, _emitter(here))
         manifest = wiring.close_books(here, plan)
     except SpotmillError as problem:
         # Said once and in its own words; a traceback would bury it.
         return Failed(message=f"{type(problem).__name__}: {problem}", data=problem)
     return Completed(message=f"run {here.run_id} is complete", data=manifest)
+
+
+def _emitter(here: JobAtHand) -> Announce:
+    """What happens to a run's money, as Prefect events that automations can act on."""
+    run = {
+        "prefect.resource.id": f"spotmill.run.{here.run_id}",
+        "prefect.resource.name": here.run_id,
+        "spotmill.job": here.job.name,
+    }
+
+    def emit(name: str, sentence: str, figures: Mapping[str, Any]) -> None:
+        payload = {"message": sentence, "run_id": here.run_id, **figures}
+        try:
+            emit_event(f"spotmill.{name}", resource=run, payload=payload)
+        except Exception as problem:
+            log.warning("no event spotmill.%s: %s", name, problem)
+
+    return emit
 
 
 def _notice(deployment: str | None) -> AbstractContextManager[InterruptionNotice]:

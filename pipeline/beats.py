@@ -179,6 +179,9 @@ class Beats:
             error=None if problem is None else str(problem) or repr(problem),
             error_kind=None if problem is None else type(problem).__name__,
             start=self.engine_start,
+            prompt_tokens=feed.prompt_tokens if feed else 0,
+            draft_proposed=self._sheet.draft_proposed,
+            draft_accepted=self._sheet.draft_accepted,
         )
         self._told(session)
         return session

@@ -30,6 +30,7 @@ class Feed:
         self.dropped: dict[int, ShardAccount] = {}
         self.portions: dict[AttemptName, ShardAccount] = {}
         self.rows = 0
+        self.prompt_tokens = 0
         self._engine = engine
         self._errands = errands
         self._clock = clock
@@ -235,6 +236,7 @@ class Feed:
                 del shard.running[row]
                 work = FinishedRow(row, error=str(problem))
             else:
+                self.prompt_tokens += len(work.prompt_token_ids)
                 return 1
         self.rows += shard.done(work)
         return 0

@@ -217,13 +217,24 @@ class FleetSpec(Section):
 
 
 class CostSpec(Section):
+    """At `budget_usd` a run stops; at `warn_usd`, 0.8 of that by default, it says so, once."""
+
     budget_usd: Decimal | None = Field(None, gt=0)
+    warn_usd: Decimal | None = Field(None, gt=0)
     prices: str | None = Field(
         None, description="a price book of your own, which goes before all others"
     )
     live_prices: bool = Field(
         True, description="ask the cloud what its spot nodes cost now, where it can be asked"
     )
+
+    @field_validator("warn_usd")
+    @classmethod
+    def _before_the_budget(cls, value: Decimal | None, others: ValidationInfo) -> Decimal | None:
+        budget = others.data.get("budget_usd")
+        if value is not None and budget is not None and value > budget:
+            raise ValueError(f"warn_usd {value} is more than budget_usd {budget}: nobody is warned")
+        return value
 
 
 class StorageOptions(Section):

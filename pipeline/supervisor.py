@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeAlias
 
+from pipeline.budget import Announce, Budget, BudgetTerms, announce_nothing
+from pipeline.core.budget import DRAIN_SECONDS
 from pipeline.core.errors import (
     BudgetReached,
     PoolUnavailable,
@@ -17,7 +19,6 @@ from pipeline.core.errors import (
 )
 from pipeline.core.fleet import counts_as_live, gives_up, workers_to_start
 from pipeline.core.lease import BeatWatch
-from pipeline.core.money import sum_of
 from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
 from pipeline.departure import Departure
@@ -48,6 +49,8 @@ class FleetSettings:
     tick_seconds: float = 1.0
     patience_seconds: float = 3_600.0
     budget_usd: Decimal | None = None
+    warn_usd: Decimal | None = None
+    drain_seconds: float = DRAIN_SECONDS
 
 
 def _new_worker_id() -> str:
@@ -57,7 +60,8 @@ def _new_worker_id() -> str:
 class Supervisor:
     """One supervisor of a run; several do no harm. `run` may be called once.
 
-    `name_worker` gives every worker an id that no other ever had.
+    `name_worker` gives every worker an id that no other ever had; `announce` is told when the
+    budget is nearly spent.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Supervisor:
         fleet: FleetSettings,
         name_worker: Callable[[], str] = _new_worker_id,
         told: Told = lambda _sessions, _published: None,
+        announce: Announce = announce_nothing,
     ) -> None:
         self._ledger = ledger
         self._shard_ids = shard_ids
@@ -81,6 +86,10 @@ class Supervisor:
         self._told = told
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
+        terms = BudgetTerms(
+            fleet.budget_usd, fleet.warn_usd, fleet.lease_seconds, fleet.drain_seconds
+        )
+        self._budget = Budget(terms, self._asked_for, announce)
         self._before: frozenset[str] | None = None
         self._failed = self._vanished = 0
         self._progress: tuple[int, int] | None = None
@@ -92,15 +101,32 @@ class Supervisor:
         Raises `Interrupted`, `BudgetReached` or `WorkersFailed`, after the workers were asked to
         drain: what they finished is saved in each case.
         """
+        patience = 0.0
         try:
             while not self._tick_with_patience():
                 self._clock.sleep(self._fleet.tick_seconds)
             self._wait_for_last_beats()
+        except BudgetReached:
+            # Workers that nobody stops would spend what nobody has.
+            patience = self._fleet.patience_seconds
+            raise
         finally:
+            self._stop_workers(patience)
+
+    def _stop_workers(self, patience_seconds: float) -> None:
+        until = self._clock.now() + patience_seconds
+        while True:
             try:
                 self._pool.stop()
+                return
             except PoolUnavailable as problem:
                 log.warning("workers could not be asked to stop: %s", problem)
+            if self._clock.now() >= until:
+                return
+            self._departure.hear()
+            if self._departure.is_due():
+                return
+            self._clock.sleep(self._fleet.tick_seconds)
 
     def _tick_with_patience(self) -> bool:
         try:
@@ -111,6 +137,7 @@ class Supervisor:
             if away >= self._fleet.patience_seconds:
                 raise
             log.warning("away for %.0f s: %s", away, problem)
+            self._budget.hold(self._clock.now())
             return False
         self._answered = self._clock.now()
         return done
@@ -122,11 +149,13 @@ class Supervisor:
         left = [shard_id for shard_id in self._shard_ids if shard_id not in published]
         if not left:
             return True
+        began = self._clock.now()
         sessions = self._ledger.sessions()
         self._told(sessions, published)
         of_now = self._of_now(sessions)
         _raise_fatal(of_now, self._fleet.workers)
-        self._hold_budget(sessions, of_now)
+        self._budget.look(sessions, of_now, began, self._clock.now())
+        self._budget.hold(self._clock.now())
         self._count_failures(len(left), sessions)
         if not self._departure.certain:
             self._start_missing(left, sessions)
@@ -158,6 +187,7 @@ class Supervisor:
         for worker_id, end in self._pool.ended().items():
             log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
             self._asked_for.pop(worker_id, None)
+            self._budget.ended(worker_id, self._clock.now())
             if end.problem is not None:
                 session = sessions.get(worker_id)
                 explained = session is not None and session.state == "failed"
@@ -191,10 +221,11 @@ class Supervisor:
             wanted=self._fleet.workers,
             helping=helping,
         )
+        missing = self._budget.starts(missing, self._clock.now())
         for _ in range(missing):
-            worker_id = self._name_worker()
+            worker_id, asked_at = self._name_worker(), self._clock.now()
             log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
-            self._asked_for[worker_id] = self._clock.now()
+            self._asked_for[worker_id] = asked_at
 
     def _live(self, sessions: Mapping[str, Session]) -> set[str]:
         now = self._clock.now()
@@ -209,28 +240,6 @@ class Supervisor:
                 lease_seconds=self._fleet.lease_seconds,
             )
         }
-
-    def _hold_budget(self, sessions: Mapping[str, Session], of_now: Mapping[str, Session]) -> None:
-        budget = self._fleet.budget_usd
-        if budget is None:
-            return
-        unpriced = [name for name, session in of_now.items() if session.bill.usd is None]
-        if unpriced:
-            raise WorkersFailed(
-                "the budget cannot be held: a worker's price is unknown",
-                where=f"cost.budget_usd, worker {unpriced[0]}",
-                why="its machine is not in the price book, or nobody named its type and lifecycle",
-                hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on workers",
-            )
-        # Sessions of an earlier, unpriced start cannot be counted; they are in no sum either.
-        bills = (session.bill.usd for session in sessions.values())
-        spent = sum_of(bill for bill in bills if bill is not None) or Decimal(0)
-        if spent >= budget:
-            raise BudgetReached(
-                f"the budget of {budget} USD is reached: {spent:.6f} spent",
-                where="cost.budget_usd",
-                hint="raise the budget and `spotmill resume`; what was finished is saved",
-            )
 
     def _wait_for_last_beats(self) -> None:
         """Workers end by themselves when nothing is left; their last beat completes their bill."""

@@ -28,6 +28,8 @@ class Timesheet:
         self.earlier: tuple[Span, ...] = ()
         self.decoded = 0
         self.unshared = 0
+        self.draft_proposed = 0
+        self.draft_accepted = 0
         self._mark = now
         self._unshared_useful = 0
         self._decoded_of: dict[AttemptName, int] = {}
@@ -69,6 +71,8 @@ class Timesheet:
             self._decoded_of[s] = decoded[s]
         if weights:
             self._unshared_useful = 0
+            self.draft_proposed += m.draft_proposed - self._metrics.draft_proposed
+            self.draft_accepted += m.draft_accepted - self._metrics.draft_accepted
             self._metrics = m
         return decoded
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 import time
@@ -18,7 +17,7 @@ from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import InputChanged, RunMissing
 from pipeline.core.manifest import SCHEMA_VERSION
-from pipeline.core.ports import Engine, InterruptionNotice, WorkerPool
+from pipeline.core.ports import Engine, InterruptionNotice
 from pipeline.core.shards import FileVersion
 from pipeline.dataset.allocation import take_memory_plainly
 from pipeline.dataset.files import check_unchanged, check_versions, current_version
@@ -42,12 +41,10 @@ from pipeline.spot.node import node_at_hand
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
-from pipeline.supervisor import FleetSettings, Supervisor
-from pipeline.telling import tell_closed, telling_run, telling_worker
+from pipeline.supervising import supervise as supervise
+from pipeline.telling import tell_closed, telling_worker
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
-
-log = logging.getLogger("spotmill")
 
 # Beats, claims and saves that wait for a store must not keep rows from being prepared.
 _BACKGROUND_THREADS = 12
@@ -137,21 +134,6 @@ def check_inputs(here: JobAtHand, plan: Plan) -> None:
         check_versions(plan.copied_from.files, here.options)
     published = here.ledger.published()
     check_unchanged((s for s in plan.shards if s.id not in published), here.options)
-
-
-def supervise(
-    here: JobAtHand, plan: Plan, pool: WorkerPool, notice: InterruptionNotice, workers: int
-) -> None:
-    fleet = here.job.fleet
-    for name in ("deadline", "pool", "on_demand_pool"):
-        if getattr(fleet, name) is not None:
-            log.warning("fleet.%s is read, but nothing acts on it yet", name)
-    settings = FleetSettings(
-        workers=workers, lease_seconds=fleet.lease_seconds, budget_usd=here.job.cost.budget_usd
-    )
-    shard_ids = [shard.id for shard in plan.shards]
-    with telling_run(here, plan.shards) as told:
-        Supervisor(here.ledger, shard_ids, pool, SystemClock(), notice, settings, told=told).run()
 
 
 def local_pool(here: JobAtHand, workers: int) -> LocalPool:

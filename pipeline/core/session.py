@@ -75,7 +75,8 @@ class Session:
     """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
     worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
     `unshared` tokens were decoded for none. `error` says why a session failed. Of `buckets`,
-    `earlier` had other prices than `price`. After `lease_seconds` without a beat it is over."""
+    `earlier` had other prices than `price`. After `lease_seconds` without a beat it is over.
+    `prompt_tokens` were given to its engines, and drafts proposed and accepted by them, in all."""
 
     worker_id: str
     beat: int
@@ -95,6 +96,9 @@ class Session:
     error: str | None = None
     error_kind: str | None = None
     start: EngineStart | None = None
+    prompt_tokens: int = 0
+    draft_proposed: int = 0
+    draft_accepted: int = 0
     earlier: tuple[Span, ...] = ()
     lease_seconds: float = 0.0
 
@@ -163,6 +167,9 @@ class Session:
             "error": self.error,
             "error_kind": self.error_kind,
             "start": None if self.start is None else asdict(self.start),
+            "prompt_tokens": self.prompt_tokens,
+            "draft_proposed": self.draft_proposed,
+            "draft_accepted": self.draft_accepted,
         }
 
     @staticmethod
@@ -193,6 +200,9 @@ class Session:
             error_kind=document["error_kind"],
             # Sessions of earlier versions, which a run may go on from, have none of these.
             start=EngineStart(**start) if (start := document.get("start")) else None,
+            prompt_tokens=document.get("prompt_tokens", 0),
+            draft_proposed=document.get("draft_proposed", 0),
+            draft_accepted=document.get("draft_accepted", 0),
             lease_seconds=document.get("lease_seconds", 0.0),
         )
 

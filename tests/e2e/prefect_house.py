@@ -67,6 +67,13 @@ class PrefectHouse:
         runs: list[dict[str, Any]] = json.loads(found)
         return runs
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Those of this name that the server has kept."""
+        api, wanted = self.environment["PREFECT_API_URL"], {"filter": {"event": {"name": [name]}}}
+        answer = httpx.post(f"{api}/events/filter", json=wanted, timeout=10).raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["events"]
+        return found
+
     def run_adhoc(self, job: str, run_id: str) -> str:
         """Start the deployment with two workers and wait for its end."""
         return self.prefect(
@@ -93,6 +100,9 @@ def prefect_house(s3: S3Server, folder: Path) -> Iterator[PrefectHouse]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
+        # What flow runs on it cost, where a job has the sample's price book.
+        "SPOTMILL_INSTANCE_TYPE": "laptop",
+        "SPOTMILL_INSTANCE_LIFECYCLE": "on-demand",
         **cpu_environment(2),
     }
     house = PrefectHouse(port, folder, environment)

@@ -110,6 +110,35 @@ def test_a_cancelled_supervisor_can_be_gone_on_with(
     assert table.column("id").to_pylist() == list(range(200))
 
 
+def test_money_that_runs_short_is_an_event_and_then_a_failure_with_its_reason(
+    house: PrefectHouse, s3_bucket: S3Bucket, tmp_path: Path
+) -> None:
+    write(questions(100), f"{s3_bucket.uri}/prompts/a.parquet")
+    path = job_file(
+        tmp_path / "job.yaml",
+        name="questions",
+        input={"uri": f"{s3_bucket.uri}/prompts/", "prompt": "question"},
+        output={"uri": f"{s3_bucket.uri}/answers/"},
+        model=scripted(window=4, tokens=40, step_seconds=0.02),
+        shards={"rows": 50},
+        cost={
+            "budget_usd": 0.0003,
+            "warn_usd": 0.000001,
+            "prices": str(SAMPLE / "prices.yaml"),
+        },
+    )
+    # At 0.10 USD an hour this is 11 seconds of a worker, of which 10 are kept back for its drain.
+    with pytest.raises(AssertionError, match="finished in state 'Failed'"):
+        house.run_adhoc(str(path), "night")
+    failed = house.flow_runs_of("generate", "--state-type", "FAILED")
+    assert any("the budget of 0.0003 USD is reached" in run["state"]["message"] for run in failed)
+    until(lambda: bool(house.events("spotmill.budget-warning")), 30, "an event")
+    [event] = house.events("spotmill.budget-warning")
+    assert event["resource"]["prefect.resource.id"] == "spotmill.run.night"
+    assert event["payload"]["warn_usd"] == "0.000001"
+    assert "USD are spent of a budget of 0.0003" in event["payload"]["message"]
+
+
 def test_a_worker_whose_flow_run_was_deleted_has_ended(house: PrefectHouse) -> None:
     api = house.environment["PREFECT_API_URL"]
     with temporary_settings({PREFECT_API_URL: api}):

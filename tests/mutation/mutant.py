@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 ROOT = Path(__file__).resolve().parents[2]
 
 Needs: TypeAlias = Literal["nothing", "a failing store", "retries", "poison", "strikes unsaved"]
+World: TypeAlias = Literal["nights", "budgets"]
 
 
 class Rotten(Exception):
@@ -20,7 +21,8 @@ class Mutant:
     """`text` stands exactly once in `file`, and is replaced by `by`; `helpers` are put at its end.
 
     `breaks` says what comes of it where the bug ships. Only in nights with what it `needs` does the
-    changed code run, or differ: the others are as good as they are without it, and not lived.
+    changed code run, or differ: the others are as good as they are without it, and not lived. Its
+    `world` are the usual nights, or those with a budget.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Mutant:
     by: str
     helpers: str = ""
     needs: Needs = "nothing"
+    world: World = "nights"
 
     @property
     def module(self) -> str:

@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import CodeType, ModuleType
 
 from tests.mutation.catalogue import MUTANTS
-from tests.mutation.mutant import ROOT, Mutant, Needs
+from tests.mutation.mutant import ROOT, Mutant, Needs, World
 
 _NIGHTS_BETWEEN_COLLECTIONS = 50
 SOUND = "none"
@@ -65,9 +65,10 @@ def seeds_of(text: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
-def first_failing(seeds: Iterator[int], needs: Needs) -> dict[str, object]:
+def first_failing(seeds: Iterator[int], needs: Needs, world: World) -> dict[str, object]:
     """The first night that fails, how many it took, and the first thing wrong with it."""
     # Only here: the mutant has to be planted before anything imports the library.
+    from tests.simulation.budgets import budget_failings
     from tests.simulation.campaign import be_quiet, failings
     from tests.simulation.night import Night, night
 
@@ -91,7 +92,7 @@ def first_failing(seeds: Iterator[int], needs: Needs) -> dict[str, object]:
             continue
         if nights % _NIGHTS_BETWEEN_COLLECTIONS == 0:
             gc.collect()
-        if found := failings(night(seed)):
+        if found := budget_failings(seed) if world == "budgets" else failings(night(seed)):
             return {"seed": seed, "nights": nights, "sentence": _first_sentence(found)}
     return {"seed": None, "nights": nights, "sentence": ""}
 
@@ -106,10 +107,11 @@ def _first_sentence(found: Sequence[str]) -> str:
 def main() -> None:
     name, seeds = sys.argv[1:]
     needs: Needs = "nothing"
+    world: World = "nights"
     if name != SOUND:
         plant(MUTANTS[name])
-        needs = MUTANTS[name].needs
-    sys.stdout.write(json.dumps(first_failing(seeds_of(seeds), needs)) + "\n")
+        needs, world = MUTANTS[name].needs, MUTANTS[name].world
+    sys.stdout.write(json.dumps(first_failing(seeds_of(seeds), needs, world)) + "\n")
 
 
 if __name__ == "__main__":

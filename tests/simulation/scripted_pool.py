@@ -9,7 +9,7 @@ from decimal import Decimal
 from pipeline.claims import Claimer, NothingLeft, Opened
 from pipeline.core.errors import PoolUnavailable
 from pipeline.core.fleet import WorkerEnd
-from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
+from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.ports import ObjectStore
 from pipeline.core.session import Session, State
 from pipeline.ledger import Ledger
@@ -171,9 +171,15 @@ class ScriptedWorker:
             self.session,
             beat=self.session.beat + 1,
             state=state,
-            buckets=Buckets(idle=round(self.age * MICROS_PER_SECOND)),
+            buckets=self._buckets(),
         )
         self._ledger.beat(self.session)
+
+    def _buckets(self) -> Buckets:
+        boot = min(self.age, self._life.boot_seconds or 0.0)
+        load = min(self.age - boot, self._life.load_seconds)
+        spent = {"boot": boot, "load": load, "idle": self.age - boot - load}
+        return Buckets.from_seconds(spent)
 
     def _end(self, state: State) -> None:
         kind = self._life.error_kind if state == "failed" else None

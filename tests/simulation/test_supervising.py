@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.budget import Announce, announce_nothing
 from pipeline.core.errors import (
     BudgetReached,
     Interrupted,
@@ -40,7 +42,11 @@ def supervise(
     store: ObjectStore | None = None,
     notice: InterruptionNotice | None = None,
     budget_usd: str | None = None,
+    warn_usd: str | None = None,
+    drain_seconds: float = 0.0,
     patience_seconds: float = 600.0,
+    stops: int = 1,
+    announce: Announce = announce_nothing,
 ) -> None:
     """A supervisor's whole life; however it ends, its workers are asked to stop, once."""
     house = pool.house
@@ -49,6 +55,8 @@ def supervise(
         lease_seconds=house.lease_seconds,
         patience_seconds=patience_seconds,
         budget_usd=None if budget_usd is None else Decimal(budget_usd),
+        warn_usd=None if warn_usd is None else Decimal(warn_usd),
+        drain_seconds=drain_seconds,
     )
     supervisor = Supervisor(
         house.ledger_over(store or house.memory),
@@ -57,11 +65,12 @@ def supervise(
         house.clock,
         notice or NoticeAt(),
         fleet,
+        announce=announce,
     )
     try:
         supervisor.run()
     finally:
-        assert pool.stops_asked == 1
+        assert pool.stops_asked == stops
         assert pool.most_alive <= workers
     assert house.complete
 
@@ -290,7 +299,11 @@ def test_a_worker_that_refuses_the_job_stops_the_run_at_once() -> None:
     assert len(pool.started_at) == 1
 
 
-# Money.
+# Money: a worker costs a dollar a second.
+
+
+def spent(pool: ScriptedPool) -> Decimal:
+    return sum((w.session.bill.usd or Decimal(0) for w in pool.workers.values()), Decimal(0))
 
 
 def test_a_budget_that_is_reached_stops_the_run() -> None:
@@ -298,12 +311,90 @@ def test_a_budget_that_is_reached_stops_the_run() -> None:
     with pytest.raises(BudgetReached) as stopped:
         supervise(pool, budget_usd="20")
     assert stopped.value.exit_code == 4
-    spent = sum(w.session.bill.usd or 0 for w in pool.workers.values())
-    assert 20 <= spent < 25
+    assert 18 <= spent(pool) <= 21
 
 
 def test_a_budget_that_is_not_reached_does_no_harm() -> None:
     supervise(ScriptedPool(House({0: 9})), budget_usd="100")
+
+
+def test_beats_that_are_old_do_not_hide_what_was_spent_since() -> None:
+    pool = ScriptedPool(House({0: 100}, lease_seconds=80.0))
+    with pytest.raises(BudgetReached):
+        supervise(pool, budget_usd="30")
+    assert 28 <= spent(pool) <= 31
+
+
+def test_a_drain_is_paid_for_from_what_was_kept_back_for_it() -> None:
+    pool = ScriptedPool(House({0: 100, 1: 100}))
+    with pytest.raises(BudgetReached, match=r"kept back for 2 workers"):
+        supervise(pool, workers=2, budget_usd="40", drain_seconds=6)
+    assert 24 <= spent(pool) <= 30
+
+
+def test_a_store_that_is_away_does_not_make_the_budget_larger() -> None:
+    house = House({0: 100})
+    pool = ScriptedPool(house)
+    with pytest.raises(BudgetReached):
+        supervise(pool, store=away_store(house, 10, 1_000), budget_usd="30")
+    assert 28 <= spent(pool) <= 31
+
+
+def test_a_pool_that_cannot_be_asked_to_stop_is_asked_again() -> None:
+    house = House({0: 100})
+    away = between(0, 40, house)
+    pool = ScriptedPool(house, away=lambda verb: verb == "stop" and away())
+    with pytest.raises(BudgetReached):
+        supervise(pool, budget_usd="20", stops=22)
+    assert [w.session.state for w in pool.workers.values()] == ["ended"]
+
+
+def test_a_worker_that_would_not_come_to_work_is_not_started() -> None:
+    slow = Life(boot_seconds=2.0, load_seconds=8.0, dies_at=14.0)
+    pool = ScriptedPool(House({0: 100}), (slow,), forever=slow)
+    with pytest.raises(BudgetReached, match="too little to start") as stopped:
+        supervise(pool, budget_usd="24")
+    assert "10 s to boot and load" in str(stopped.value)
+    assert len(pool.started_at) == 1
+
+
+def test_a_worker_that_pays_is_started_and_those_that_do_not_are_left_out() -> None:
+    slow = Life(boot_seconds=2.0, load_seconds=8.0)
+    killed = Life(boot_seconds=2.0, load_seconds=8.0, dies_at=14.0)
+    pool = ScriptedPool(House({0: 100, 1: 100}), (slow, killed), forever=slow)
+    with pytest.raises(BudgetReached):
+        supervise(pool, workers=2, budget_usd="45")
+    assert len(pool.started_at) == 2, "two would spend the other 15 in less than a load"
+
+
+def test_a_run_is_complete_though_its_budget_is_spent() -> None:
+    supervise(ScriptedPool(House({0: 9})), budget_usd="13.5")
+
+
+@pytest.mark.parametrize(
+    ("budget_usd", "warn_usd", "limit"),
+    [("100", None, "80"), ("100", "7", "7"), (None, "7", "7")],
+    ids=["a share", "named", "no budget"],
+)
+def test_a_warning_is_given_once_and_before_it_is_too_late(
+    budget_usd: str | None, warn_usd: str | None, limit: str
+) -> None:
+    told: list[tuple[str, str, Mapping[str, Any]]] = []
+    pool = ScriptedPool(House({0: 90}))
+    supervise(
+        pool, budget_usd=budget_usd, warn_usd=warn_usd, announce=lambda *said: told.append(said)
+    )
+    [(name, sentence, figures)] = told
+    assert name == "budget-warning"
+    assert Decimal(limit) <= Decimal(figures["spent_usd"]) <= Decimal(limit) + 3
+    assert Decimal(figures["warn_usd"]) == Decimal(limit)
+    assert "are spent" in sentence
+
+
+def test_nobody_is_warned_where_nobody_asked() -> None:
+    told: list[str] = []
+    supervise(ScriptedPool(House({0: 9})), announce=lambda name, *_: told.append(name))
+    assert told == []
 
 
 def test_what_an_earlier_start_spent_counts() -> None:
@@ -314,6 +405,16 @@ def test_what_an_earlier_start_spent_counts() -> None:
     with pytest.raises(BudgetReached):
         supervise(pool, budget_usd="20")
     assert pool.started_at == []
+
+
+def test_orphans_that_nobody_can_stop_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    house = House({0: 100})
+    Orphans(house).start(WELL)
+    house.clock.sleep(8)
+    with pytest.raises(BudgetReached):
+        supervise(ScriptedPool(house), budget_usd="20")
+    assert "cannot be stopped from here" in caplog.text
+    assert caplog.text.count("orphan-0") == 1
 
 
 def test_a_budget_cannot_be_held_where_a_price_is_unknown() -> None:

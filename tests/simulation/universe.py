@@ -12,21 +12,28 @@ from tenacity import RetryCallState
 from tenacity.stop import stop_after_attempt
 
 from pipeline.claims import Claimer
-from pipeline.core.errors import PoolUnavailable, SpotmillError, StoreUnavailable, WorkersFailed
+from pipeline.core.errors import (
+    BudgetReached,
+    PoolUnavailable,
+    SpotmillError,
+    StoreUnavailable,
+    WorkersFailed,
+)
 from pipeline.core.layout import lease_key, take_key
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName
-from pipeline.core.ports import Engine, ObjectStore
+from pipeline.core.ports import Engine, ObjectStore, PriceQuotes
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
 from pipeline.stores.retry import RetryingStore, RetryPolicy
-from pipeline.supervisor import FleetSettings, Supervisor
+from pipeline.supervisor import FleetSettings, Supervisor, Told
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
+from tests.simulation.markets import Market
 from tests.simulation.memory_rows import JsonFormat, MemorySource
 from tests.simulation.night import Event, Night
 from tests.simulation.process import Process, SimEvent, Threads
@@ -42,22 +49,6 @@ PRICES = (
     NodePrice(Decimal("1.29"), "made up", Decimal("3.9")),
     NodePrice(Decimal("0.333333"), "made up", Decimal("3.9")),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """What an hour costs a process: a price that moves every 40 seconds, and sometimes back."""
-
-    process: Process
-    first: NodePrice
-
-    def price(self) -> NodePrice:
-        self.process.sleep(0.3)
-        moves = int(self.process.now() / 40)
-        if moves % 3 == 0:
-            return self.first
-        usd = Decimal(moves % 7 + 1) / 8
-        return NodePrice(usd, f"move {moves}", self.first.on_demand_usd_per_hour)
 
 
 @dataclass(slots=True)
@@ -136,21 +127,35 @@ class Universe:
             self.scheduler.at(self.scheduler.now + 4.0, self._supervise)
 
     def _supervisor(self, process: Process) -> object:
-        night, pace = self.night, self.night.pace
-        ledger = Ledger(self._store(process), RUN, JsonFormat())
-        pool = SimPool(process, self._launch, night.hearing, self.dice)
-        fleet = FleetSettings(
-            pace.workers, pace.lease_seconds, pace.tick_seconds, pace.store_patience_seconds
-        )
-        shard_ids = [shard.id for shard in self.shards]
+        ledger = self.supervisors_ledger(process)
+        pool = SimPool(process, self._launch, self.night.hearing, self.dice)
         try:
-            Supervisor(ledger, shard_ids, pool, process, process, fleet, self._name_worker).run()
+            Supervisor(
+                ledger,
+                [shard.id for shard in self.shards],
+                pool,
+                process,
+                process,
+                self.fleet_settings(),
+                self._name_worker,
+                told=self.told_by(process),
+            ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
             manifest = finish(ledger, PROVENANCE, self.shards, began, process)
-        except (StoreUnavailable, PoolUnavailable, WorkersFailed) as problem:
+        except (StoreUnavailable, PoolUnavailable, WorkersFailed, BudgetReached) as problem:
             return problem
         self.manifests.append(manifest)
         return manifest
+
+    def supervisors_ledger(self, process: Process) -> Ledger:
+        return Ledger(self._store(process), RUN, JsonFormat())
+
+    def fleet_settings(self) -> FleetSettings:
+        """Of the next supervisor."""
+        pace = self.night.pace
+        return FleetSettings(
+            pace.workers, pace.lease_seconds, pace.tick_seconds, pace.store_patience_seconds
+        )
 
     # Workers.
 
@@ -173,8 +178,8 @@ class Universe:
             chunk_rows=pace.chunk_rows,
             chunk_seconds=pace.chunk_seconds,
             lease_seconds=pace.lease_seconds,
-            node=Node(instance_id=process.name),
-            price=PRICES[len(self.workers) % len(PRICES)],
+            node=self.node_of(process.name),
+            price=self.price_of(process.name),
             store_patience_seconds=pace.store_patience_seconds,
             price_seconds=pace.lease_seconds / 2,
         )
@@ -193,11 +198,23 @@ class Universe:
                     process,
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
-                    # In every other night, since asking changes what comes after what.
-                    quotes=None if self.night.seed % 2 else Market(process, settings.price),
+                    quotes=self.quotes_of(process, settings.price),
                 ).run()
             except SpotmillError as problem:
                 return problem
+
+    def told_by(self, supervisor: Process) -> Told:
+        return lambda _sessions, _published: None
+
+    def quotes_of(self, process: Process, first: NodePrice) -> PriceQuotes | None:
+        # In every other night, since asking changes what comes after what.
+        return None if self.night.seed % 2 else Market(process, first)
+
+    def node_of(self, worker_id: str) -> Node:
+        return Node(instance_id=worker_id)
+
+    def price_of(self, worker_id: str) -> NodePrice:
+        return PRICES[len(self.workers) % len(PRICES)]
 
     def _engine_loader(self, process: Process) -> Callable[[bool], Engine]:
         pace, tally = self.night.pace, self.workers[process.name].tally

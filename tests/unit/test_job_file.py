@@ -212,6 +212,8 @@ def test_each_kind_of_prompt_is_enough(kind: str) -> None:
         "fleet: {deadline: '99:99'}",
         "cost: {budget_usd: 0}",
         "cost: {budget_usd: .nan}",
+        "cost: {warn_usd: 0}",
+        "cost: {budget_usd: 5, warn_usd: 6}",
         "tags: {Team: [a]}",
     ],
 )

@@ -1,0 +1,252 @@
+"""A run's budget, held by whoever supervises it: warned of once, and never spent by surprise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from pipeline.core.budget import (
+    DRAIN_SECONDS,
+    Meter,
+    Sight,
+    affordable_starts,
+    committed_usd,
+    is_reached,
+    overshoot_bound,
+    spent_usd,
+    warns_at,
+)
+from pipeline.core.errors import BudgetReached, WorkersFailed
+from pipeline.core.fleet import BOOT_SECONDS
+from pipeline.core.money import MICROS_PER_SECOND, decimal_text
+from pipeline.core.session import Session
+
+log = logging.getLogger("spotmill.run")
+
+Announce: TypeAlias = Callable[[str, str, Mapping[str, Any]], None]
+"""Is told what happened to a run's money, once, for whoever may want to act on it: its name
+(`budget-warning`, `cost-jump`), a sentence, and its figures."""
+
+
+def announce_nothing(_name: str, _sentence: str, _figures: Mapping[str, Any]) -> None:
+    """For supervisors that nobody listens to: the log has the sentence in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetTerms:
+    """`budget_usd` None is no budget; `warn_usd` None is `WARN_SHARE` of it."""
+
+    budget_usd: Decimal | None = None
+    warn_usd: Decimal | None = None
+    lease_seconds: float = 30.0
+    drain_seconds: float = DRAIN_SECONDS
+
+
+@dataclass(slots=True)
+class Budget:
+    """What this observer saw of a run's sessions, and when, by its own clock.
+
+    `asked_for` is when each worker was asked for that has no session yet: the supervisor's own.
+    """
+
+    terms: BudgetTerms
+    asked_for: Mapping[str, float]
+    announce: Announce = announce_nothing
+    _sessions: Mapping[str, Session] = field(default_factory=dict)
+    _sights: dict[str, Sight] = field(default_factory=dict)
+    _began: float | None = None
+    _looked_at: float = 0.0
+    _held_at: float | None = None
+    _tick_seconds: float = 0.0
+    _warned: bool = False
+    _too_dear: bool = False
+
+    def look(
+        self,
+        sessions: Mapping[str, Session],
+        of_now: Mapping[str, Session],
+        began: float,
+        now: float,
+    ) -> None:
+        """Take in what was read from the store between `began` and `now`; `of_now` are those
+        `sessions` that this start of the run has to answer for.
+
+        Raises `WorkersFailed` when one of these has no price, and there is a budget to hold.
+        """
+        if self.terms.budget_usd is not None:
+            _refuse_unpriced(of_now)
+        for worker_id, session in sessions.items():
+            self._see(worker_id, session, now)
+        # One that a listing left out has cost what it has cost all the same.
+        self._sessions = {**self._sessions, **sessions}
+        self._began, self._looked_at = began, now
+
+    def _see(self, worker_id: str, session: Session, now: float) -> None:
+        before, sight = self._sessions.get(worker_id), self._sights.get(worker_id)
+        if before is None or sight is None:
+            # Whoever looks for the first time sees beats of any age, of the living half a lease's.
+            oldest = now - self.terms.lease_seconds / 2
+            heard_at = oldest if self._began is None else now
+            since = oldest if self._began is None else self._began
+            self._sights[worker_id] = Sight(since, heard_at)
+        elif before.beat != session.beat:
+            # The last look did not see this bill yet, so it is no older than that.
+            moved = before.buckets != session.buckets and self._began is not None
+            since = self._began if moved and self._began is not None else sight.billed_from
+            self._sights[worker_id] = Sight(since, now)
+
+    def ended(self, worker_id: str, now: float) -> None:
+        """The pool tells of a worker's end; if its beat moves on, it was wrong."""
+        if (sight := self._sights.get(worker_id)) is not None:
+            self._sights[worker_id] = replace(sight, ended_at=now)
+
+    def hold(self, now: float) -> None:
+        """Raises `BudgetReached` when the run has to stop now; warns before, once.
+
+        From what was seen last, whether or not the store answered since: workers go on spending.
+        """
+        if self._held_at is not None:
+            self._tick_seconds = max(self._tick_seconds, now - self._held_at)
+        self._held_at = now
+        meters = self._meters(now)
+        spent = spent_usd(meters)
+        self._warn(spent)
+        budget = self.terms.budget_usd
+        if budget is None or not is_reached(budget, meters, self.terms.drain_seconds):
+            return
+        self._tell_of_strangers()
+        running = [meter.usd_per_hour for meter in meters if meter.runs]
+        beyond = overshoot_bound(
+            running,
+            tick_seconds=self._tick_seconds,
+            lag_seconds=0.0,
+            drain_seconds=self.terms.drain_seconds,
+            reserved_seconds=self.terms.drain_seconds,
+        )
+        raise BudgetReached(
+            f"the budget of {budget} USD is reached: {spent:.6f} spent, and "
+            f"{committed_usd(meters, self.terms.drain_seconds) - spent:.6f} kept back for "
+            f"{len(running)} workers to save and end",
+            where="cost.budget_usd",
+            why=f"at most {beyond:.6f} more were spent since the last look" if running else "",
+            hint="raise the budget and `spotmill resume`; what was finished is saved",
+        )
+
+    def _tell_of_strangers(self) -> None:
+        lease = self.terms.lease_seconds
+        strangers = [
+            worker_id
+            for worker_id, session in self._sessions.items()
+            if not session.over
+            and worker_id not in self.asked_for
+            and self._sights[worker_id].lives(self._looked_at, lease)
+        ]
+        if strangers:
+            log.warning(
+                "workers that another supervisor started cannot be stopped from here, and spend "
+                "on until nothing is left for them: %s",
+                ", ".join(sorted(strangers)),
+            )
+
+    def starts(self, wanted: int, now: float) -> int:
+        """How many of the wanted workers the budget allows. Raises `BudgetReached` when it allows
+        none and none lives, for nothing would ever come of it."""
+        meters, budget = self._meters(now), self.terms.budget_usd
+        price = self._dearest
+        if budget is None or price is None or not wanted:
+            return wanted
+        start_seconds = self._start_seconds
+        allowed = affordable_starts(
+            budget,
+            meters,
+            wanted=wanted,
+            usd_per_hour=price,
+            start_seconds=start_seconds,
+            drain_seconds=self.terms.drain_seconds,
+        )
+        left = budget - spent_usd(meters)
+        if allowed < wanted and not self._too_dear:
+            self._too_dear = True
+            log.warning(
+                "%d of %d workers are not started: %.6f USD are left, and a worker at %s USD an "
+                "hour takes %.0f s until its first token",
+                *(wanted - allowed, wanted, left, price, start_seconds),
+            )
+        if not allowed and not any(meter.runs for meter in meters):
+            raise BudgetReached(
+                f"of the budget of {budget} USD {left:.6f} are left, which is too little to start "
+                "a worker with",
+                where="cost.budget_usd",
+                why=f"one takes {start_seconds:.0f} s to boot and load, at {price} USD an hour",
+                hint="raise the budget and `spotmill resume`; what was finished is saved",
+            )
+        return allowed
+
+    def _warn(self, spent: Decimal) -> None:
+        limit = warns_at(self.terms.budget_usd, self.terms.warn_usd)
+        if limit is None or self._warned or spent < limit:
+            return
+        self._warned = True
+        of = "" if self.terms.budget_usd is None else f" of a budget of {self.terms.budget_usd}"
+        sentence = f"{spent:.6f} USD are spent{of}: more than {limit:f}"
+        log.warning("%s", sentence)
+        figures = {"spent_usd": spent, "warn_usd": limit, "budget_usd": self.terms.budget_usd}
+        self.announce(
+            "budget-warning", sentence, {key: decimal_text(usd) for key, usd in figures.items()}
+        )
+
+    def _meters(self, now: float) -> list[Meter]:
+        meters = [
+            meter
+            for worker_id, session in self._sessions.items()
+            if (meter := self._meter(session, self._sights[worker_id], now)) is not None
+        ]
+        price = self._dearest
+        if price is not None:
+            # Of those that nobody heard of yet, each may be as dear as the dearest.
+            unheard = self.asked_for.keys() - self._sessions.keys()
+            waits = (now - self.asked_for[worker_id] for worker_id in sorted(unheard))
+            coming = [seconds for seconds in waits if seconds < BOOT_SECONDS]
+            meters += [Meter(Decimal(0), price, seconds, runs=True) for seconds in coming]
+        return meters
+
+    def _meter(self, session: Session, sight: Sight, now: float) -> Meter | None:
+        """None for a session of an earlier, unpriced start: it cannot be counted."""
+        usd, price = session.bill.usd, session.price.usd_per_hour
+        if usd is None or price is None:
+            return None
+        if session.over:
+            return Meter(usd, price)
+        lease = self.terms.lease_seconds
+        return Meter(
+            usd,
+            price,
+            sight.unbilled_seconds(now, self._looked_at, lease),
+            runs=sight.lives(self._looked_at, lease),
+        )
+
+    @property
+    def _dearest(self) -> Decimal | None:
+        """The highest price that a worker of this run has; None before one has told."""
+        prices = (session.price.usd_per_hour for session in self._sessions.values())
+        return max((price for price in prices if price is not None), default=None)
+
+    @property
+    def _start_seconds(self) -> float:
+        """The longest that a worker of this run has taken to boot and load; 0 before one has."""
+        begun = (s.buckets for s in self._sessions.values() if not s.only_loaded)
+        return max((b.boot + b.load for b in begun), default=0) / MICROS_PER_SECOND
+
+
+def _refuse_unpriced(of_now: Mapping[str, Session]) -> None:
+    unpriced = [name for name, session in of_now.items() if session.bill.usd is None]
+    if unpriced:
+        raise WorkersFailed(
+            "the budget cannot be held: a worker's price is unknown",
+            where=f"cost.budget_usd, worker {unpriced[0]}",
+            why="its machine is not in the price book, or nobody named its type and lifecycle",
+            hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on workers",
+        )

@@ -1,0 +1,57 @@
+"""A budget that is reached, and raised: as commands, with real workers on this disk."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.house import job_file, published, questions, scripted, spotmill, write
+
+RUN = "night"
+ROWS = 60
+NODE = {"SPOTMILL_INSTANCE_TYPE": "box", "SPOTMILL_INSTANCE_LIFECYCLE": "spot"}
+BOOK = "as_of: 2026-11-20\nsource: made up\nmachines:\n  box: {spot: 3600}\n"
+"""A dollar a second."""
+
+
+def job_with(place: Path, **cost: Any) -> str:
+    (place / "prices.yaml").write_text(BOOK)
+    return str(
+        job_file(
+            place / "job.yaml",
+            name="questions",
+            input={"uri": "prompts/", "prompt": "question"},
+            output={"uri": "answers/"},
+            model=scripted(window=4, tokens=30, step_seconds=0.05),
+            shards={"rows": 20},
+            chunks={"rows": 5, "seconds": 0.5},
+            fleet={"workers": 1, "lease_seconds": 2},
+            cost={"prices": "prices.yaml", **cost},
+        )
+    )
+
+
+def spend(job: str, command: str) -> Any:
+    return spotmill(command, job, "--run-id", RUN, "--no-prefect", environment=NODE)
+
+
+def test_a_budget_stops_a_run_clean_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    write(questions(ROWS), str(tmp_path / "prompts" / "a.parquet"))
+    job = job_with(tmp_path, budget_usd=17, warn_usd=3)
+    said = spend(job, "run")
+    assert said.code == 4, said.stderr
+    assert "the budget of 17 USD is reached" in said.stderr
+    assert "more than 3" in said.stderr
+    spent = spotmill("cost", job, "--run-id", RUN, "--json").document
+    assert 0 < Decimal(spent["total"]) <= 17
+    assert [worker["state"] for worker in spent["workers"]] == ["ended"], "drained, not killed"
+
+    again = spend(job, "resume")
+    assert again.code == 4, "what was spent before counts"
+
+    job = job_with(tmp_path, budget_usd=500)
+    assert spend(job, "resume").code == 0
+    assert spotmill("verify", job, "--run-id", RUN).code == 0
+    table = published(str(tmp_path / "answers"), RUN)
+    assert table.column("id").to_pylist() == list(range(ROWS))
