@@ -16,8 +16,13 @@ _ANYWHERE = 400
 """Nights tried from seed 0 when seeds have come to mean other nights."""
 
 
-_SELDOM = {name for number, name in enumerate(MUTANTS) if number % 2}
-"""Every second one is tried in `make nightly` alone: each is a process of its own."""
+_LONG_SECONDS = 20.0
+_SELDOM = {
+    name
+    for number, name in enumerate(MUTANTS)
+    if number % 2 or (name in recorded() and recorded()[name].seconds > _LONG_SECONDS)
+}
+"""Every second one, and all that took long to be found, are tried in `make nightly` alone."""
 
 
 @pytest.fixture(scope="module")
