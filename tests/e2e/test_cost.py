@@ -69,8 +69,9 @@ def cost(path: str, *options: str) -> dict[str, Any]:
     return said.document
 
 
-def ran(path: str, run_id: str, command: str = "run") -> Said:
-    said = spotmill(command, path, "--run-id", run_id, "--no-prefect", "--json", environment=SPOT)
+def ran(path: str, run_id: str, command: str = "run", machine: str | None = None) -> Said:
+    on = SPOT if machine is None else {**SPOT, "SPOTMILL_INSTANCE_TYPE": machine}
+    said = spotmill(command, path, "--run-id", run_id, "--no-prefect", "--json", environment=on)
     assert said.code == 0, said.stderr
     return said
 
@@ -184,8 +185,8 @@ def test_a_tag_without_by_tag_is_refused(two_runs: str) -> None:
 
 
 def test_an_unknown_price_is_unknown_and_says_so(tmp_path: Path) -> None:
-    path = job(tmp_path, model=scripted(window=16, tokens=5), cost={})
-    ran(path, "night")
+    path = job(tmp_path, model=scripted(window=16, tokens=5), cost={"live_prices": False})
+    ran(path, "night", machine="desk.large")
     report = cost(path, "--run-id", "night", "--by", "zone")
     assert report["total"] is report["preemption"]["percent"] is None
     assert report["on_demand"] == {"equivalent": None, "savings": None, "percent": None}
