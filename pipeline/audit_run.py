@@ -120,7 +120,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
     longer lives, and the same beat has to say the same."""
     if row is None or row["beat"] == bill.beat:
         return bill
-    then = _at_known_prices(charges(row), bill)
+    then = _at_known_prices(charges(row), bill, row["beat"] > bill.beat)
     # What it was charged with proves a life too, of which the next beat may not yet know.
     lived = sum((span.buckets.total for span in then), 0)
     longer = lived - proved(bill, charge.buckets).buckets.total
@@ -138,12 +138,12 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
     )
 
 
-def _at_known_prices(said: Sequence[Span], bill: SessionBill) -> tuple[Span, ...]:
-    """The seconds as said, at the prices that the session itself tells, as far as it does."""
-    known = [span.price for span in bill.spans]
+def _at_known_prices(said: Sequence[Span], bill: SessionBill, newer: bool) -> tuple[Span, ...]:
+    """The seconds as said, at prices that the session tells of, too: a beat that is older than
+    what was said cannot know them all."""
+    known = {span.price for span in bill.spans}
     return tuple(
-        Span(known[place] if place < len(known) else span.price, span.buckets)
-        for place, span in enumerate(said)
+        Span(price if newer or price in known else bill.price, spent) for price, spent in said
     )
 
 
