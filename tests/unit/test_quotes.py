@@ -160,7 +160,7 @@ def test_the_shipped_book_has_common_machines_of_each_cloud() -> None:
     book = shipped_book()
     for kind, zone, lifecycle, usd in (
         ("p5.48xlarge", "us-east-1b", "on-demand", "55.04"),
-        ("g6.xlarge", "us-west-2a", "on-demand", "0.8048"),
+        ("g6.xlarge", "us-east-1c", "on-demand", "0.8048"),
         ("a3-highgpu-8g", "us-central1-c", "spot", "52.568"),
         ("g2-standard-4", "us-east1-b", "on-demand", "0.706832255"),
         ("Standard_NC24ads_A100_v4", "eastus-2", "on-demand", "3.673"),
