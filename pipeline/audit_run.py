@@ -13,7 +13,7 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.run_manifest import Charge, SessionBill, charges_of, proved, run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
-from pipeline.core.spans import Span, charges
+from pipeline.core.spans import Span, all_seconds, charges
 from pipeline.documents import MISSHAPEN, in_words
 from pipeline.ledger import Ledger
 
@@ -122,8 +122,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
         return bill
     then = _at_known_prices(charges(row), bill, row["beat"] > bill.beat)
     # What it was charged with proves a life too, of which the next beat may not yet know.
-    lived = sum((span.buckets.total for span in then), 0)
-    longer = lived - proved(bill, charge.buckets).buckets.total
+    longer = all_seconds(then).total - proved(bill, charge.buckets).buckets.total
     if longer and (longer > 0) != (row["beat"] > bill.beat):
         return bill
     return replace(

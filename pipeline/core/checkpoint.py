@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
-from pipeline.core.spans import Span, account_to_json, charges, spans_of, together
+from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of, together
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
 
@@ -70,7 +70,7 @@ class Attempt:
             started_at=document["started_at"],
             ended_at=document["ended_at"],
             end=document["end"],
-            buckets=sum((span.buckets for span in spans), Buckets()),
+            buckets=all_seconds(spans),
             rows=document["rows"],
             tokens=TokenCounts(**document["tokens"]),
             portion=document.get("portion", {}).get("number", 0),

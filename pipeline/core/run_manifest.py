@@ -29,7 +29,7 @@ from pipeline.core.money import (
 )
 from pipeline.core.portion import AttemptName
 from pipeline.core.shards import Shard
-from pipeline.core.spans import Span, account_to_json, charges, cost_of, together
+from pipeline.core.spans import Span, account_to_json, all_seconds, charges, cost_of, together
 
 ENDED = frozenset({"ended", "failed"})
 """States in which a session's own account is complete."""
@@ -57,7 +57,7 @@ class SessionBill:
 
     @property
     def buckets(self) -> Buckets:
-        return sum((span.buckets for span in self.spans), Buckets())
+        return all_seconds(self.spans)
 
     @property
     def price(self) -> NodePrice:

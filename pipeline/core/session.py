@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.run_manifest import ENDED, SessionBill
-from pipeline.core.spans import Span, account_to_json, charges, spans_of
+from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of
 
 State = Literal["load", "work", "drain", "ended", "failed"]
 
@@ -183,7 +183,7 @@ class Session:
             beat_at=document["beat_at"],
             node=Node(**document["node"]),
             price=spans[-1].price,
-            buckets=sum((span.buckets for span in spans), Buckets()),
+            buckets=all_seconds(spans),
             earlier=tuple(spans[:-1]),
             shards=_accounts_of(document["shards"]),
             dropped=_accounts_of(document["dropped"]),

@@ -19,18 +19,21 @@ class Span(NamedTuple):
         return {**self.price.to_json(), "seconds": self.buckets.seconds()}
 
 
+def all_seconds(spans: Iterable[Span]) -> Buckets:
+    """Those at every price."""
+    return sum((span.buckets for span in spans), Buckets())
+
+
 def spans_of(price: NodePrice, buckets: Buckets, earlier: Sequence[Span]) -> tuple[Span, ...]:
     """All spans of an account whose `buckets` are those of all prices together: the `earlier` ones,
     and what is left for `price`, which is the newest."""
-    before = sum((span.buckets for span in earlier), Buckets())
-    return (*earlier, Span(price, buckets - before))
+    return (*earlier, Span(price, buckets - all_seconds(earlier)))
 
 
 def account_to_json(spans: Sequence[Span]) -> dict[str, Any]:
     """The form it has in checkpoints, sessions and manifests: all seconds, the newest price, and
     where there were several, `prices`, each with its own seconds."""
-    together = sum((span.buckets for span in spans), Buckets())
-    document = Span(spans[-1].price, together).to_json()
+    document = Span(spans[-1].price, all_seconds(spans)).to_json()
     several = [span.to_json() for span in spans] if len(spans) > 1 else None
     return {**document, **({"prices": several} if several else {})}
 
