@@ -11,7 +11,8 @@ from pipeline.core.ports import ObjectStore
 from pipeline.dataset.file_format import ParquetFormat
 from pipeline.job import JobSpec
 from pipeline.job_file import parse_job
-from pipeline.ledger import Ledger, latest_run
+from pipeline.job_runs import JobRuns
+from pipeline.ledger import Ledger
 from pipeline.scratch.finished_rows import SpilledRows
 from pipeline.stores import StoreOptions, open_store
 from pipeline.stores.together import get_together
@@ -31,6 +32,11 @@ class JobAtHand:
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.store, self.run_id, ParquetFormat(), get_together, SpilledRows)
+
+    @property
+    def runs(self) -> JobRuns:
+        """Every run of the job under this output, this one included."""
+        return JobRuns(self.store, self.job.name, get_together)
 
 
 def open_job(uri: str, run_id: str | None = None, date: str | None = None) -> JobAtHand:
@@ -61,7 +67,7 @@ def open_latest_run(uri: str, run_id: str | None, date: str | None) -> JobAtHand
     """The job at its named run, else at today's, else at its latest one. Raises `RunMissing`."""
     here = open_job(uri, run_id, date)
     if run_id is None and date is None and here.ledger.job() is None:
-        latest = latest_run(here.store, here.job.name)
+        latest = here.runs.latest()
         if latest is not None:
             here = open_job(uri, latest["run_id"], latest["date"])
     if here.ledger.job() is None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pipeline.budget import Announce, announce_nothing
-from pipeline.core import layout
 from pipeline.core.cost_watch import Usage, effects, jump_limit, typical, usage_of_run
 from pipeline.core.cost_watch import usage_of_session as usage_of
 from pipeline.core.money import decimal_text
-from pipeline.core.ports import ObjectStore
 from pipeline.core.session import Session
-from pipeline.documents import Json, as_object, parse
+from pipeline.job_runs import CompleteRun
 
 log = logging.getLogger("spotmill.run")
 
@@ -114,22 +113,7 @@ class CostWatch:
         self.announce("cost-jump", sentence, figures)
 
 
-def earlier_runs(store: ObjectStore, job_name: str, run_id: str) -> list[Usage]:
-    """What the latest complete runs of this job under the same output used, but for this run."""
-    keys = set(store.list(layout.run_prefix(job_name).rstrip("/")))
-    runs = {run for key in keys if (run := layout.run_of(key))} - {run_id}
-    complete = {run for run in runs if layout.run_manifest_key(run) in keys}
-    manifests = []
-    for run in complete:
-        job = _document(store, layout.job_key(run))
-        manifest = _document(store, layout.run_manifest_key(run))
-        # Another job's name may begin with this one's.
-        if job is not None and manifest is not None and job["job"]["name"] == job_name:
-            manifests.append(manifest)
-    manifests.sort(key=lambda manifest: str(manifest["finished_at"]))
-    return [usage_of_run(manifest) for manifest in manifests[-_MOST_RUNS:]]
-
-
-def _document(store: ObjectStore, key: str) -> Json | None:
-    body = store.get(key)
-    return None if body is None else parse(body, as_object, key)
+def earlier_usages(runs: Iterable[CompleteRun]) -> list[Usage]:
+    """What the latest of a job's complete runs used, the oldest first; `runs` come newest first."""
+    latest = [usage_of_run(run.manifest) for run in islice(runs, _MOST_RUNS)]
+    return latest[::-1]

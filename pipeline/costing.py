@@ -19,7 +19,6 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import decimal_of
 from pipeline.documents import MISSHAPEN
 from pipeline.hosted_prices import Amount, hosted_costs
-from pipeline.ledger import runs_of
 from pipeline.run import books_of
 
 log = logging.getLogger("spotmill")
@@ -66,20 +65,17 @@ def _books(here: JobAtHand) -> RunBooks:
 
 
 def _earlier(here: JobAtHand, started_at: str, wanted: int) -> list[Json]:
-    """The last complete runs of the job before this one in brief, the newest first; not those
-    whose names do not begin with the job's, for nothing lists them."""
-    if not wanted:
-        return []
+    """The last complete runs of the job before this one in brief, the newest first."""
     found: list[Json] = []
-    runs = [run for run in runs_of(here.store, here.job.name) if run["created_at"] < started_at]
-    for run in sorted(runs, key=lambda run: str(run["created_at"]), reverse=True):
-        if len(found) >= wanted:
-            break
-        there = replace(here, run_id=run["run_id"])
+    if not wanted:
+        return found
+    for run in here.runs.complete(before=started_at, but=here.run_id):
         try:
-            if there.ledger.run_manifest() is not None:
-                found.append(in_brief(cost_report(_books(there)), run["created_at"]))
+            books = _books(replace(here, run_id=run.run_id))
+            found.append(in_brief(cost_report(books), run.job["created_at"]))
         except (*MISSHAPEN, ObjectDamaged, BooksUnbalanced) as problem:
             # Written by another version, or torn: no reason to keep this run's cost to oneself.
-            log.warning("run %s cannot be compared with: %s", run["run_id"], problem)
+            log.warning("run %s cannot be compared with: %s", run.run_id, problem)
+        if len(found) == wanted:
+            break
     return found

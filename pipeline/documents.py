@@ -36,6 +36,23 @@ def parse(body: bytes, parse_object: Callable[[Json], T], where: str) -> T:
         ) from problem
 
 
+def one_by_one(get: Get, keys: Sequence[str]) -> Iterable[bytes | None]:
+    """The simplest `GetAll`."""
+    return map(get, keys)
+
+
+def with_keys(keys: Sequence[str]) -> Callable[[Json], Json]:
+    """For `parse`: an object that has them all."""
+
+    def checked(document: Json) -> Json:
+        missing = [key for key in keys if key not in document]
+        if missing:
+            raise KeyError(missing[0])
+        return document
+
+    return checked
+
+
 def as_object(document: Any) -> Json:
     if not isinstance(document, dict):
         raise TypeError(f"a JSON object is expected, this is a {type(document).__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar
 
@@ -15,19 +15,13 @@ from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
-from pipeline.documents import Get, GetAll, Json, as_object, dump, dump_for_people, parse
+from pipeline.documents import GetAll, Json, as_object, dump, dump_for_people, one_by_one, parse
+from pipeline.job_runs import as_job
 from pipeline.portion_ledger import PortionLedger
 
 T = TypeVar("T")
 
-_JOB_KEYS = ("run_id", "created_at", "date", "fingerprint", "fingerprints", "job")
-
-
 _READ_AT_ONCE = 64
-
-
-def _one_by_one(get: Get, keys: Sequence[str]) -> Iterable[bytes | None]:
-    return map(get, keys)
 
 
 class Ledger:
@@ -41,7 +35,7 @@ class Ledger:
         store: ObjectStore,
         run_id: str,
         files: FileFormat,
-        get_all: GetAll = _one_by_one,
+        get_all: GetAll = one_by_one,
         finished_rows: Callable[[], FinishedRows] = dict,
     ) -> None:
         self._store = store
@@ -55,7 +49,7 @@ class Ledger:
     # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.
 
     def job(self) -> Json | None:
-        return self._parsed(layout.job_key(self.run_id), _job)
+        return self._parsed(layout.job_key(self.run_id), as_job)
 
     def create_job(self, document: Json) -> Json:
         """Make the run, or join it; the document that counts. `document` carries a nonce."""
@@ -298,28 +292,3 @@ class Ledger:
     def _parsed(self, key: str, made_of: Callable[[Json], T]) -> T | None:
         body = self._store.get(key)
         return None if body is None else parse(body, made_of, key)
-
-
-def _job(document: Json) -> Json:
-    missing = [key for key in _JOB_KEYS if key not in document]
-    if missing:
-        raise KeyError(missing[0])
-    return document
-
-
-def runs_of(store: ObjectStore, job_name: str) -> list[Json]:
-    """`job.json` of every run of the job under this output whose name begins with the job's, as it
-    does unless somebody named it otherwise."""
-    keys = store.list(layout.run_prefix(job_name).rstrip("/"))
-    runs = {run for key in keys if (run := layout.run_of(key))}
-    jobs = [layout.job_key(run) for run in sorted(runs)]
-    found = [(key, body) for key in jobs if (body := store.get(key)) is not None]
-    documents = [parse(body, _job, key) for key, body in found]
-    # Another job's name may begin with this one's.
-    return [document for document in documents if document["job"]["name"] == job_name]
-
-
-def latest_run(store: ObjectStore, job_name: str) -> Json | None:
-    """`job.json` of the job's run that was made last; None when the output holds none of it."""
-    own = runs_of(store, job_name)
-    return max(own, key=lambda document: str(document["created_at"]), default=None)

@@ -10,7 +10,7 @@ from pipeline.budget import Announce, announce_nothing
 from pipeline.clock import SystemClock
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
-from pipeline.cost_watching import CostWatch, earlier_runs
+from pipeline.cost_watching import CostWatch, earlier_usages
 from pipeline.dataset.plan_file import Plan
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.telling import telling_run
@@ -41,7 +41,7 @@ def supervise(
         warn_usd=cost.warn_usd,
     )
     clock = SystemClock()
-    watch = CostWatch(lambda: earlier_runs(here.store, here.job.name, here.run_id), announce)
+    watch = CostWatch(lambda: earlier_usages(here.runs.complete(but=here.run_id)), announce)
     # Before workers are started: a store with a long past takes a while to list it.
     watch.remember()
     with telling_run(here, plan.shards) as tell:

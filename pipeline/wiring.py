@@ -32,6 +32,7 @@ from pipeline.engines.vllm import device_at_hand
 from pipeline.errands import Errands
 from pipeline.exports.writing import write_exports
 from pipeline.job import JobSpec, fingerprint
+from pipeline.job_runs import enter
 from pipeline.pools.local import LocalPool
 from pipeline.pricing import own_book, quotes_of
 from pipeline.run import finish, join_run, progress_of
@@ -74,18 +75,23 @@ def plan(here: JobAtHand) -> Plan:
         "settings": here.job.settings_fingerprint(),
         "input": input_fingerprint(made),
     }
+    created_at = SystemClock().timestamp()
     document = {
         "schema_version": SCHEMA_VERSION,
         "run_id": here.run_id,
         "nonce": secrets.token_hex(8),
-        "created_at": SystemClock().timestamp(),
+        "created_at": created_at,
         "date": here.date,
         "spotmill_version": installed("spotmill"),
         "fingerprint": fingerprint(fingerprints),
         "fingerprints": fingerprints,
         "job": here.job.model_dump(mode="json"),
     }
-    join_run(here.ledger, document)
+    if here.ledger.job() is None:
+        enter(here.store, here.job.name, here.run_id, created_at)
+    joined = join_run(here.ledger, document)
+    if joined["nonce"] != document["nonce"]:
+        enter(here.store, here.job.name, here.run_id, joined["created_at"])
     if here.ledger.plan() is None:
         if here.job.shards.order == "prefix" and made.copied_from is None:
             made = _copied_in_order(here, made)

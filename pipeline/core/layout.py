@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 RUNS = "runs/"
+JOBS = "jobs/"
 DATA = "data/"
 
 
@@ -46,6 +47,20 @@ def run_prefix(run_id: str) -> str:
 
 def job_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}job.json"
+
+
+def job_runs_prefix(job_name: str) -> str:
+    """What tells which runs are a job's, and when they were made."""
+    return f"{JOBS}{job_name}/"
+
+
+def job_run_key(job_name: str, created_at: str, run_id: str) -> str:
+    return f"{job_runs_prefix(job_name)}{sortable_time(created_at)}-{run_id}.json"
+
+
+def sortable_time(timestamp: str) -> str:
+    """A timestamp of a clock's (ISO 8601, UTC, milliseconds) as keys have it: sorted as time is."""
+    return re.sub(r"[^\dT]", "", timestamp)
 
 
 def plan_key(run_id: str) -> str:
@@ -146,6 +161,12 @@ def run_of_part(key: str) -> str | None:
     return found[1] if found else None
 
 
+def job_run_of(key: str) -> tuple[str, str] | None:
+    """When a run was made, as `sortable_time`, and its name."""
+    found = re.match(r"jobs/[^/]+/(\d{8}T\d{9})-([^/]+)\.json$", key)
+    return (found[1], found[2]) if found else None
+
+
 def lease_of(key: str) -> EpochOfShard | None:
     found = re.search(r"/leases/(\d{5,})/(\d{6,})\.json$", key)
     return EpochOfShard(int(found[1]), int(found[2])) if found else None
@@ -189,11 +210,6 @@ def checkpoint_of(key: str) -> CheckpointName | None:
         return None
     shard_id, epoch, portion, take, seq = (int(part) for part in found.groups())
     return CheckpointName(shard_id, epoch, seq, portion, take)
-
-
-def run_of(key: str) -> str | None:
-    found = re.match(r"runs/([^/]+)/", key)
-    return found[1] if found else None
 
 
 def compile_cache_key(identity: str) -> str:

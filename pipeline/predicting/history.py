@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
+from pipeline.at_hand import JobAtHand
 from pipeline.core import layout
 from pipeline.core.errors import ObjectDamaged, in_a_line
 from pipeline.core.money import Buckets, decimal_of
 from pipeline.core.past import PastRun, PastSession, row_spread_of
 from pipeline.core.ports import ObjectStore
-from pipeline.documents import MISSHAPEN, as_object, in_words, parse
+from pipeline.documents import MISSHAPEN, as_object, parse
 from pipeline.job import JobSpec, without_folder
 from pipeline.stores.together import get_together
 
 log = logging.getLogger("spotmill")
 
 MOST_RUNS = 30
-_MOST_LOOKED_AT = 100
 _MOST_SHARDS = 1_024
 _LEFT_EARLY = frozenset({"drained", "lost"})
 Json = dict[str, Any]
@@ -42,69 +40,27 @@ class EarlierRun:
         return str(self.manifest["model"]["speculative"]["method"])
 
 
-def earlier_runs(store: ObjectStore, job_name: str, but: str = "") -> list[EarlierRun]:
+def earlier_runs(here: JobAtHand, but: str = "") -> list[EarlierRun]:
     """At most `MOST_RUNS`, the newest first; `but` is left out. What cannot be read is passed over,
     and said in the log: a prediction stops no run."""
-    keys = store.list(layout.RUNS)
-    shards: dict[str, list[str]] = {}
-    complete: set[str] = set()
-    for key in keys:
-        run = layout.run_of(key)
-        if run is None or run == but:
-            continue
-        if key == layout.run_manifest_key(run):
-            complete.add(run)
-        elif layout.shard_of_manifest(key) is not None:
-            shards.setdefault(run, []).append(key)
-    # A run may have any name; most have the job's and a date.
-    ordered = sorted(complete, key=lambda run: (run.startswith(job_name), run), reverse=True)
-    named = ordered[:_MOST_LOOKED_AT]
-    bodies = get_together(
-        store.get,
-        [key(run) for run in named for key in (layout.run_manifest_key, layout.job_key)],
-    )
-    found = [
-        (run, pair)
-        for run, manifest, job in zip(named, bodies[::2], bodies[1::2], strict=True)
-        if (pair := _documents(run, manifest, job, job_name)) is not None
-    ]
-    found.sort(key=lambda one: str(one[1][0]["finished_at"]), reverse=True)
     left = _MOST_SHARDS
     made: list[EarlierRun] = []
-    for run, (manifest, job) in found[:MOST_RUNS]:
-        wanted = _evenly(shards.get(run, []), left)
-        left -= len(wanted)
+    for run in here.runs.complete(but=but):
         try:
-            manifests = _shard_manifests(store, wanted)
-            all_read = len(manifests) == manifest["shards"]
-            made.append(EarlierRun(job, manifest, past_run(manifest, manifests, all_read)))
-        except MISSHAPEN as problem:
-            log.warning("run %s is not learned from: %s", run, in_words(problem))
-        except ObjectDamaged as damage:
-            log.warning("run %s is not learned from: %s", run, in_a_line(damage))
+            spec = JobSpec.model_validate(run.job["job"])
+            keys = here.store.list(layout.shard_manifests_prefix(run.run_id))
+            wanted = _evenly(keys, left)
+            manifests = _shard_manifests(here.store, wanted)
+            all_read = len(manifests) == run.manifest["shards"]
+            told = past_run(run.manifest, manifests, all_read)
+        except (*MISSHAPEN, ObjectDamaged) as problem:
+            log.warning("run %s is not learned from: %s", run.run_id, in_a_line(problem))
+            continue
+        left -= len(wanted)
+        made.append(EarlierRun(spec, run.manifest, told))
+        if len(made) == MOST_RUNS:
+            break
     return made
-
-
-def _documents(
-    run: str, manifest: bytes | None, job: bytes | None, job_name: str
-) -> tuple[Json, JobSpec] | None:
-    if manifest is None or job is None:
-        return None
-    try:
-        closing = parse(manifest, _closing, layout.run_manifest_key(run))
-        stored = parse(job, as_object, layout.job_key(run))
-        spec = JobSpec.model_validate(stored.get("job"))
-    except (ObjectDamaged, ValidationError) as problem:
-        log.warning("run %s is not learned from: %s", run, in_words(problem))
-        return None
-    return (closing, spec) if spec.name == job_name else None
-
-
-def _closing(document: Json) -> Json:
-    missing = [key for key in ("finished_at", "shards") if key not in document]
-    if missing:
-        raise KeyError(missing[0])
-    return document
 
 
 def _shard_manifests(store: ObjectStore, keys: Sequence[str]) -> list[Json]:

@@ -32,7 +32,7 @@ def keep_prediction(here: JobAtHand, plan: Plan, workers: int) -> None:
         key = layout.prediction_key(here.run_id)
         if here.store.get(key) is not None or here.ledger.worker_ids():
             return
-        runs = earlier_runs(here.store, here.job.name, but=here.run_id)
+        runs = earlier_runs(here, but=here.run_id)
         found = outlook(here, Evidence(plan.rows, len(plan.shards), workers, runs, _NOT_READ))
         if not found["rests_on"]["runs"]:
             return

@@ -26,7 +26,7 @@ def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str,
     rows are generated where that is asked for. Nothing is written."""
     # Rows are read where they are: what an ordered plan names is yet to be copied.
     dataset = plan if plan.copied_from is None else wiring.preview(here)
-    runs = earlier_runs(here.store, here.job.name)
+    runs = earlier_runs(here)
     found: Generated | None = None if sample is None else generated(here, dataset, sample)
     return outlook(
         here,

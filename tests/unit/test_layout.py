@@ -32,7 +32,8 @@ def test_ids_of_any_size_come_back_from_their_keys(
     assert layout.lease_of(take_key) is None
     ask_key = layout.ask_key(run_id, shard_id, "w-1-000002", 7)
     assert layout.ask_of(ask_key) == (shard_id, "w-1-000002", 7)
-    assert layout.run_of(layout.job_key(run_id)) == run_id
+    job_run_key = layout.job_run_key("night", "2026-11-20T01:02:03.004Z", run_id)
+    assert layout.job_run_of(job_run_key) == ("20261120T010203004", run_id)
 
 
 @bounded
@@ -88,4 +89,3 @@ def test_foreign_objects_are_nobodys(key: str) -> None:
 
 def test_the_rows_and_the_facts_of_a_run_lie_apart() -> None:
     assert not layout.part_key("a", 1).startswith(layout.run_prefix("a"))
-    assert layout.run_of(layout.part_key("a", 1)) is None

@@ -192,9 +192,9 @@ def test_a_damaged_run_is_passed_over(bench: Bench) -> None:
     document = json.loads(store.get(layout.run_manifest_key("two")) or b"")
     del document["workers"]
     store.put(layout.run_manifest_key("two"), json.dumps(document).encode())
-    assert [run.told.run_id for run in earlier_runs(store, "questions")] == ["one"]
+    assert [run.told.run_id for run in earlier_runs(bench.here())] == ["one"]
     store.put(layout.run_manifest_key("one"), b"not JSON")
-    assert earlier_runs(store, "questions") == []
+    assert earlier_runs(bench.here()) == []
 
 
 def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
@@ -351,7 +351,7 @@ def test_a_tuned_gain_tells_what_the_job_costs_without_speculation(bench: Bench)
     speculating = {"id": "scripted://?window=8&tokens=30&step_seconds=0.001", "speculative": "auto"}
     bench.ran("one", model=speculating)
     here = bench.here(model=speculating)
-    [run] = earlier_runs(here.store, "questions")
+    [run] = earlier_runs(here)
     settings = {"method": "ngram", "num_speculative_tokens": 4}
     trials = [{"settings": settings, "gain": 2.0}]
     used = {**settings, "profile": {"trials": trials}}

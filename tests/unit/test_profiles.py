@@ -145,5 +145,5 @@ def test_one_that_cannot_be_meant_is_none_and_replaced(
 def test_profiles_lie_beside_runs_and_never_under_data(folder: Path) -> None:
     where = layout.profile_key(made(job(folder)).fingerprint)
     assert where.startswith("profiles/")
-    assert layout.run_of(where) is None
+    assert not where.startswith(layout.RUNS)
     assert layout.shard_of_part(where) is None

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
+from pipeline.core import layout
 from pipeline.core.errors import InputChanged, JobInvalid, RunConflict, RunMissing
 from pipeline.core.shards import Shard
 from pipeline.spot.signals import NoNotice
@@ -125,6 +126,22 @@ def test_the_latest_run_is_the_jobs_own(folder: Folder) -> None:
     here = open_latest_run(ours, None, None)
     assert (here.run_id, here.date) == (f"questions-{LONG_AGO}", LONG_AGO), "made last"
     assert open_latest_run(theirs, None, None).date == "2026-01-04"
+
+
+def test_a_run_that_was_named_by_hand_is_gone_on_with(folder: Folder) -> None:
+    path = folder.job()
+    wiring.plan(open_job(path, "by-hand", LONG_AGO))
+    assert open_latest_run(path, None, None).run_id == "by-hand"
+
+
+def test_an_entry_that_was_lost_is_made_again_by_whoever_joins(folder: Folder) -> None:
+    path = folder.job()
+    here = open_job(path, "by-hand", LONG_AGO)
+    wiring.plan(here)
+    [entry] = here.store.list(layout.job_runs_prefix("questions"))
+    here.store.delete(entry)
+    wiring.plan(here)
+    assert here.store.list(layout.job_runs_prefix("questions")) == [entry]
 
 
 def test_todays_run_goes_before_later_made_ones(folder: Folder) -> None:
