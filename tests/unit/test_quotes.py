@@ -161,13 +161,48 @@ def test_the_shipped_book_has_common_machines_of_each_cloud() -> None:
     for kind, zone, lifecycle, usd in (
         ("p5.48xlarge", "us-east-1b", "on-demand", "55.04"),
         ("g6.xlarge", "us-east-1c", "on-demand", "0.8048"),
-        ("a3-highgpu-8g", "us-central1-c", "spot", "52.568"),
+        ("g6.xlarge", "us-east-1c", "spot", "0.3809"),
+        ("a3-highgpu-8g", "us-central1-c", "spot", "50.3153"),
         ("g2-standard-4", "us-east1-b", "on-demand", "0.706832255"),
+        ("Standard_NC24ads_A100_v4", "westeurope-1", "spot", "0.8824"),
         ("Standard_NC24ads_A100_v4", "eastus-2", "on-demand", "3.673"),
     ):
         price = book.price_of(Node("n", kind, zone, lifecycle))
         assert price.usd_per_hour == Decimal(usd), kind
         assert ", as of 202" in price.source
+
+
+COMMON = {
+    "us-east-1": (
+        *(f"g4dn.{size}xlarge" for size in ("", 2, 4, 8, 12, 16)),
+        *(
+            f"{kind}.{size}xlarge"
+            for kind in ("g5", "g6")
+            for size in ("", 2, 4, 8, 12, 16, 24, 48)
+        ),
+        *(f"g6e.{size}xlarge" for size in ("", 2, 4, 8, 12, 16, 24, 48)),
+        *("p4d.24xlarge", "p4de.24xlarge", "p5.48xlarge", "p5en.48xlarge"),
+    ),
+    "us-central1": (
+        *(f"g2-standard-{cores}" for cores in (4, 8, 12, 16, 24, 32, 48, 96)),
+        *(f"a2-{kind}gpu-{gpus}g" for kind in ("high", "ultra") for gpus in (1, 2, 4, 8)),
+        *("a3-highgpu-8g", "a3-megagpu-8g", "a3-ultragpu-8g"),
+    ),
+    "eastus": (
+        *(f"Standard_NC{cores}ads_A100_v4" for cores in (24, 48, 96)),
+        *("Standard_NC40ads_H100_v5", "Standard_NC80adis_H100_v5", "Standard_ND96isr_H100_v5"),
+        *("Standard_ND96asr_v4", "Standard_ND96amsr_A100_v4"),
+    ),
+}
+"""Machines that people run models on, in the region of each cloud that most are in."""
+
+
+@pytest.mark.parametrize("lifecycle", ["spot", "on-demand"])
+@pytest.mark.parametrize("region", COMMON)
+def test_common_machines_have_both_prices(region: str, lifecycle: str) -> None:
+    book = shipped_book()
+    nodes = [Node("n", kind, region, lifecycle) for kind in COMMON[region]]
+    assert [node.instance_type for node in nodes if book.price_of(node) == UNKNOWN_PRICE] == []
 
 
 def test_a_shipped_price_holds_in_its_regions_only() -> None:
