@@ -26,7 +26,8 @@ _STUCK_SECONDS = 1_800.0
 
 class Beats:
     """One session's beats. `feed` and `engine_start` are given as soon as there are any. One thread
-    calls it. `told` is shown each session as it is beaten, and must not take time."""
+    calls it. `told` is shown each session as it is beaten, and must not take time; `look` is called
+    beside each beat, in any thread, to see what there is to see in the store."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Beats:
         sheet: Timesheet,
         patience: Patience,
         told: Callable[[Session], None] = lambda _: None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self.feed: Feed | None = None
         self.engine_start: EngineStart | None = None
@@ -47,6 +49,7 @@ class Beats:
         self._sheet = sheet
         self._patience = patience
         self._told = told
+        self._look = look
         self._beating = False
         self._beat_after = 0.0
         self._own_beat_at = clock.now()
@@ -67,6 +70,7 @@ class Beats:
     def begin(self) -> None:
         """The first beat: from now on this worker can be found dead."""
         self._ledger.beat(self._session)
+        self._look()
 
     @contextmanager
     def stood_in_for(self) -> Iterator[None]:
@@ -89,6 +93,7 @@ class Beats:
             # Not through the sheet, which is the other thread's alone.
             session = replace(session, buckets=session.buckets.plus("load", round(silent * 1e6)))
         self._ledger.beat(session)
+        self._look()
 
     def beat_when_due(self) -> None:
         """Say that this worker lives, and look whether what it holds is still its own."""
@@ -103,6 +108,7 @@ class Beats:
 
         def beat() -> tuple[dict[int, Claims], set[AttemptName]]:
             self._ledger.beat(session)
+            self._look()
             portions = self._ledger.portions
             claims = {
                 shard_id: portions.claims(shard_id) for shard_id in {n.shard_id for n in held}

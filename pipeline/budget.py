@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from pipeline.core.budget import (
     DRAIN_SECONDS,
     Meter,
     Sight,
     affordable_starts,
+    allowed_seconds,
     committed_usd,
     is_reached,
     overshoot_bound,
@@ -21,6 +22,7 @@ from pipeline.core.budget import (
 )
 from pipeline.core.errors import BudgetReached, WorkersFailed
 from pipeline.core.fleet import BOOT_SECONDS
+from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.money import MICROS_PER_SECOND, decimal_text
 from pipeline.core.session import Session
 
@@ -28,7 +30,7 @@ log = logging.getLogger("spotmill.run")
 
 Announce: TypeAlias = Callable[[str, str, Mapping[str, Any]], None]
 """Is told what happened to a run's money, once, for whoever may want to act on it: its name
-(`budget-warning`, `cost-jump`), a sentence, and its figures."""
+(`budget-warning`, `budget-reached`, `cost-jump`), a sentence, and its figures."""
 
 
 def announce_nothing(_name: str, _sentence: str, _figures: Mapping[str, Any]) -> None:
@@ -43,6 +45,12 @@ class BudgetTerms:
     warn_usd: Decimal | None = None
     lease_seconds: float = 30.0
     drain_seconds: float = DRAIN_SECONDS
+
+    @property
+    def kept_seconds(self) -> float:
+        """Kept back for each worker: until it hears in the bucket that it is to stop, and its
+        drain."""
+        return self.lease_seconds / BEATS_IN_A_LEASE + self.drain_seconds
 
 
 @dataclass(slots=True)
@@ -62,6 +70,7 @@ class Budget:
     _held_at: float | None = None
     _tick_seconds: float = 0.0
     _warned: bool = False
+    _unpriced: set[str] = field(default_factory=set)
     _too_dear: bool = False
 
     def look(
@@ -78,6 +87,7 @@ class Budget:
         """
         if self.terms.budget_usd is not None:
             _refuse_unpriced(of_now)
+            self._tell_of_unpriced(sessions)
         for worker_id, session in sessions.items():
             self._see(worker_id, session, now)
         # One that a listing left out has cost what it has cost all the same.
@@ -91,7 +101,7 @@ class Budget:
             oldest = now - self.terms.lease_seconds / 2
             heard_at = oldest if self._began is None else now
             since = oldest if self._began is None else self._began
-            self._sights[worker_id] = Sight(since, heard_at)
+            self._sights[worker_id] = Sight(since, heard_at, moved=self._began is not None)
         elif before.beat != session.beat:
             # The last look did not see this bill yet, so it is no older than that.
             moved = before.buckets != session.buckets and self._began is not None
@@ -115,40 +125,58 @@ class Budget:
         spent = spent_usd(meters)
         self._warn(spent)
         budget = self.terms.budget_usd
-        if budget is None or not is_reached(budget, meters, self.terms.drain_seconds):
+        kept = self.terms.kept_seconds
+        if budget is None or not is_reached(budget, meters, kept):
             return
-        self._tell_of_strangers()
         running = [meter.usd_per_hour for meter in meters if meter.runs]
         beyond = overshoot_bound(
             running,
             tick_seconds=self._tick_seconds,
             lag_seconds=0.0,
-            drain_seconds=self.terms.drain_seconds,
-            reserved_seconds=self.terms.drain_seconds,
+            drain_seconds=kept,
+            reserved_seconds=kept,
+        )
+        self._reached(
+            f"the budget of {budget} USD is reached: {spent:.6f} spent, and "
+            f"{committed_usd(meters, kept) - spent:.6f} kept back for "
+            f"{len(running)} workers to hear of it, save and end",
+            why=f"at most {beyond:.6f} more were spent since the last look" if running else "",
+            spent=spent,
+        )
+
+    def allowed_seconds(self, now: float) -> float | None:
+        """For how long all workers may go on if nobody says anything more; None is without end."""
+        budget = self.terms.budget_usd
+        if budget is None:
+            return None
+        meters = self._meters(now)
+        seconds = allowed_seconds(budget, meters, self.terms.kept_seconds)
+        if seconds is not None:
+            return seconds
+        # Nobody runs, or nobody told of a price yet: whoever comes waits for a better word.
+        return self.terms.lease_seconds
+
+    def _reached(self, sentence: str, why: str, spent: Decimal) -> NoReturn:
+        figures = {"spent_usd": spent, "budget_usd": self.terms.budget_usd}
+        self.announce(
+            "budget-reached", sentence, {key: decimal_text(usd) for key, usd in figures.items()}
         )
         raise BudgetReached(
-            f"the budget of {budget} USD is reached: {spent:.6f} spent, and "
-            f"{committed_usd(meters, self.terms.drain_seconds) - spent:.6f} kept back for "
-            f"{len(running)} workers to save and end",
+            sentence,
             where="cost.budget_usd",
-            why=f"at most {beyond:.6f} more were spent since the last look" if running else "",
+            why=why,
             hint="raise the budget and `spotmill resume`; what was finished is saved",
         )
 
-    def _tell_of_strangers(self) -> None:
-        lease = self.terms.lease_seconds
-        strangers = [
-            worker_id
-            for worker_id, session in self._sessions.items()
-            if not session.over
-            and worker_id not in self.asked_for
-            and self._sights[worker_id].lives(self._looked_at, lease)
-        ]
-        if strangers:
+    def _tell_of_unpriced(self, sessions: Mapping[str, Session]) -> None:
+        """Of earlier starts': this start refuses to go on with any of its own."""
+        unpriced = {name for name, session in sessions.items() if session.bill.usd is None}
+        if new := sorted(unpriced - self._unpriced):
+            self._unpriced |= unpriced
             log.warning(
-                "workers that another supervisor started cannot be stopped from here, and spend "
-                "on until nothing is left for them: %s",
-                ", ".join(sorted(strangers)),
+                "what %d earlier workers cost is unknown, and counts as nothing against the "
+                "budget: %s",
+                *(len(new), ", ".join(new)),
             )
 
     def starts(self, wanted: int, now: float) -> int:
@@ -165,7 +193,7 @@ class Budget:
             wanted=wanted,
             usd_per_hour=price,
             start_seconds=start_seconds,
-            drain_seconds=self.terms.drain_seconds,
+            drain_seconds=self.terms.kept_seconds,
         )
         left = budget - spent_usd(meters)
         if allowed < wanted and not self._too_dear:
@@ -176,12 +204,11 @@ class Budget:
                 *(wanted - allowed, wanted, left, price, start_seconds),
             )
         if not allowed and not any(meter.runs for meter in meters):
-            raise BudgetReached(
+            self._reached(
                 f"of the budget of {budget} USD {left:.6f} are left, which is too little to start "
                 "a worker with",
-                where="cost.budget_usd",
                 why=f"one takes {start_seconds:.0f} s to boot and load, at {price} USD an hour",
-                hint="raise the budget and `spotmill resume`; what was finished is saved",
+                spent=budget - left,
             )
         return allowed
 
@@ -209,8 +236,13 @@ class Budget:
             # Of those that nobody heard of yet, each may be as dear as the dearest.
             unheard = self.asked_for.keys() - self._sessions.keys()
             waits = (now - self.asked_for[worker_id] for worker_id in sorted(unheard))
-            coming = [seconds for seconds in waits if seconds < BOOT_SECONDS]
-            meters += [Meter(Decimal(0), price, seconds, runs=True) for seconds in coming]
+            booted = [
+                min(seconds, self._boot_seconds) for seconds in waits if seconds < BOOT_SECONDS
+            ]
+            meters += [
+                Meter(Decimal(0), price, seconds, runs=True, deaf_seconds=self._deaf(seconds))
+                for seconds in booted
+            ]
         return meters
 
     def _meter(self, session: Session, sight: Sight, now: float) -> Meter | None:
@@ -221,18 +253,33 @@ class Budget:
         if session.over:
             return Meter(usd, price)
         lease = self.terms.lease_seconds
+        unbilled = sight.unbilled_seconds(now, self._looked_at, lease)
+        lived = session.buckets.total / MICROS_PER_SECOND + unbilled
         return Meter(
             usd,
             price,
-            sight.unbilled_seconds(now, self._looked_at, lease),
-            runs=sight.lives(self._looked_at, lease),
+            unbilled,
+            runs=sight.moved and sight.lives(self._looked_at, lease),
+            deaf_seconds=self._deaf(lived) if session.only_loaded else 0.0,
         )
+
+    def _deaf(self, lived: float) -> float:
+        """For how long a worker that has lived so long may still load its model, going by the
+        longest start of this run."""
+        return max(0.0, self._start_seconds - lived)
 
     @property
     def _dearest(self) -> Decimal | None:
         """The highest price that a worker of this run has; None before one has told."""
         prices = (session.price.usd_per_hour for session in self._sessions.values())
         return max((price for price in prices if price is not None), default=None)
+
+    @property
+    def _boot_seconds(self) -> float:
+        """What a worker has spent before its first beat, going by the longest boot of this run: one
+        that waits for its machine spends nothing."""
+        boots = [session.buckets.boot for session in self._sessions.values()]
+        return max(boots, default=0) / MICROS_PER_SECOND
 
     @property
     def _start_seconds(self) -> float:

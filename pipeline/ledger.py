@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 from pipeline.core import layout
+from pipeline.core.allowance import Allowance
 from pipeline.core.checkpoint import Attempt, Checkpoint, Progress, fold, lost_since
 from pipeline.core.errors import LeaseLost
 from pipeline.core.lease import Lease
@@ -111,6 +112,14 @@ class Ledger:
     def sessions(self) -> dict[str, Session]:
         found = (self.session(worker_id) for worker_id in self.worker_ids())
         return {session.worker_id: session for session in found if session is not None}
+
+    # Money.
+
+    def allow(self, allowance: Allowance) -> None:
+        self._store.put(layout.allowance_key(self.run_id), dump(asdict(allowance)))
+
+    def allowance(self) -> Allowance | None:
+        return self._parsed(layout.allowance_key(self.run_id), lambda said: Allowance(**said))
 
     # Work done.
 

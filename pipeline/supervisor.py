@@ -7,9 +7,11 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import count
 from typing import TypeAlias
 
 from pipeline.budget import Announce, Budget, BudgetTerms, announce_nothing
+from pipeline.core.allowance import Allowance
 from pipeline.core.budget import DRAIN_SECONDS
 from pipeline.core.errors import (
     BudgetReached,
@@ -18,7 +20,7 @@ from pipeline.core.errors import (
     WorkersFailed,
 )
 from pipeline.core.fleet import counts_as_live, gives_up, workers_to_start
-from pipeline.core.lease import BeatWatch
+from pipeline.core.lease import BEATS_IN_A_LEASE, BeatWatch
 from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
 from pipeline.departure import Departure
@@ -60,8 +62,8 @@ def _new_worker_id() -> str:
 class Supervisor:
     """One supervisor of a run; several do no harm. `run` may be called once.
 
-    `name_worker` gives every worker an id that no other ever had; `announce` is told when the
-    budget is nearly spent.
+    `name_worker` gives every worker an id that no other ever had, and `name` is this supervisor's
+    own; `announce` is told when the budget is nearly spent, and when it is.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Supervisor:
         name_worker: Callable[[], str] = _new_worker_id,
         told: Told = lambda _sessions, _published: None,
         announce: Announce = announce_nothing,
+        name: str | None = None,
     ) -> None:
         self._ledger = ledger
         self._shard_ids = shard_ids
@@ -86,6 +89,10 @@ class Supervisor:
         self._told = told
         self._watch = BeatWatch()
         self._asked_for: dict[str, float] = {}
+        self._unanswered: list[str] = []
+        self._name = secrets.token_hex(4) if name is None else name
+        self._allowed = count()
+        self._allow_after = clock.now()
         terms = BudgetTerms(
             fleet.budget_usd, fleet.warn_usd, fleet.lease_seconds, fleet.drain_seconds
         )
@@ -106,12 +113,20 @@ class Supervisor:
             while not self._tick_with_patience():
                 self._clock.sleep(self._fleet.tick_seconds)
             self._wait_for_last_beats()
-        except BudgetReached:
+        except BudgetReached as reached:
             # Workers that nobody stops would spend what nobody has.
             patience = self._fleet.patience_seconds
+            self._end_allowance(reached.what)
             raise
         finally:
             self._stop_workers(patience)
+
+    def _end_allowance(self, reason: str) -> None:
+        try:
+            self._put_allowance(0.0, reason)
+        except StoreUnavailable as problem:
+            # They stop of themselves when the last one ends, which is about now.
+            log.warning("workers could not be told to stop in the bucket: %s", problem)
 
     def _stop_workers(self, patience_seconds: float) -> None:
         until = self._clock.now() + patience_seconds
@@ -156,10 +171,21 @@ class Supervisor:
         _raise_fatal(of_now, self._fleet.workers)
         self._budget.look(sessions, of_now, began, self._clock.now())
         self._budget.hold(self._clock.now())
+        if self._clock.now() >= self._allow_after:
+            self._allow()
         self._count_failures(len(left), sessions)
         if not self._departure.certain:
             self._start_missing(left, sessions)
         return False
+
+    def _allow(self) -> None:
+        """Say in the bucket for how long workers may go on without another word from here."""
+        self._allow_after = self._clock.now() + self._fleet.lease_seconds / BEATS_IN_A_LEASE
+        seconds = self._budget.allowed_seconds(self._clock.now())
+        self._put_allowance(seconds, "the run's budget is spent, as far as anybody has told")
+
+    def _put_allowance(self, seconds: float | None, reason: str) -> None:
+        self._ledger.allow(Allowance(self._name, next(self._allowed), seconds, reason))
 
     def _heed_notice(self) -> None:
         """Workers of this machine hear of its end themselves, and use the time until then."""
@@ -187,6 +213,7 @@ class Supervisor:
         for worker_id, end in self._pool.ended().items():
             log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
             self._asked_for.pop(worker_id, None)
+            self._unanswered = [name for name in self._unanswered if name != worker_id]
             self._budget.ended(worker_id, self._clock.now())
             if end.problem is not None:
                 session = sessions.get(worker_id)
@@ -222,10 +249,20 @@ class Supervisor:
             helping=helping,
         )
         missing = self._budget.starts(missing, self._clock.now())
-        for _ in range(missing):
-            worker_id, asked_at = self._name_worker(), self._clock.now()
+        self._unanswered += [self._name_worker() for _ in range(missing)]
+        if self._unanswered:
+            self._start()
+
+    def _start(self) -> None:
+        """Ask for workers; again, by the same names, where the answer was lost."""
+        now = self._clock.now()
+        self._asked_for.update(dict.fromkeys(self._unanswered, now))
+        # They spend from the allowance that the others have.
+        self._allow()
+        while self._unanswered:
+            worker_id = self._unanswered[0]
             log.info("started worker %s: %s", worker_id, self._pool.start(worker_id))
-            self._asked_for[worker_id] = asked_at
+            self._unanswered.pop(0)
 
     def _live(self, sessions: Mapping[str, Session]) -> set[str]:
         now = self._clock.now()

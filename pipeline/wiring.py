@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.allowance import AllowanceNotice
 from pipeline.at_hand import JobAtHand, checked_name
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
@@ -221,6 +222,7 @@ def run_worker(
     )
     source = ParquetSource(job, plan.schema, here.options)
     loader = engine_loader(job, here.options)
+    allowance = AllowanceNotice(here.ledger, clock, settings.lease_seconds)
     with _background() as executor, telling_worker(here, settings.worker_id) as told:
         report = Worker(
             settings,
@@ -231,7 +233,7 @@ def run_worker(
             ),
             load_engine or loader,
             clock,
-            notice,
+            SeveralNotices(notice, allowance),
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
             boot_seconds=time.time() - psutil.Process().create_time(),
@@ -239,6 +241,7 @@ def run_worker(
             watching=watching_of(speculation, job, loader),
             quotes=quotes,
             told=told,
+            look=allowance.look,
         ).run()
     return {
         "run_id": here.run_id,

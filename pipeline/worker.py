@@ -53,7 +53,8 @@ class Worker:
 
     `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
     the latest one came about, if that is known. `watching` is how speculation is watched, if it is;
-    `quotes` tell what an hour costs, which may change; `told` is shown each beat's session.
+    `quotes` tell what an hour costs, which may change; `told` is shown each beat's session, and
+    `look` is called beside it, for what `notice` may have to tell from the store.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Worker:
         watching: Watching | None = None,
         quotes: PriceQuotes | None = None,
         told: Callable[[Session], None] = lambda _: None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -81,7 +83,9 @@ class Worker:
         boot_micros = round(boot_seconds * MICROS_PER_SECOND)
         self._sheet = Timesheet(clock.now(), boot_micros, settings.price)
         self._patience = Patience(clock, settings.store_patience_seconds)
-        self._beats = Beats(settings, ledger, errands, clock, self._sheet, self._patience, told)
+        self._beats = Beats(
+            settings, ledger, errands, clock, self._sheet, self._patience, told, look
+        )
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.money import Node, NodePrice
 
 
@@ -31,4 +32,4 @@ class WorkerSettings:
 
     @property
     def beat_seconds(self) -> float:
-        return self.lease_seconds / 4
+        return self.lease_seconds / BEATS_IN_A_LEASE

@@ -12,7 +12,7 @@ from pipeline.core.money import MICROS_PER_SECOND, dollars
 WARN_SHARE = Decimal("0.8")
 """Of the budget, where the job names no `cost.warn_usd`."""
 DRAIN_SECONDS = 10.0
-"""Kept back for each worker's end: a step, a save, a last beat, and until it hears of it."""
+"""Kept back for each worker's end: a step, a save, a last beat."""
 
 
 def seconds_usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
@@ -34,12 +34,14 @@ class Sight:
     """What an observer knows of a worker's time, by its own clock.
 
     No second after `billed_from` is sure to be in the worker's bill; its beat moved last at
-    `heard_at`; at `ended_at` the pool told of its end, if it did.
+    `heard_at`; at `ended_at` the pool told of its end, if it did. One that has not been seen to
+    have `moved` was there before this observer, and may be long dead.
     """
 
     billed_from: float
     heard_at: float
     ended_at: float | None = None
+    moved: bool = True
 
     def lives(self, looked_at: float, lease_seconds: float) -> bool:
         """Whether it may spend yet, judged at the last look that the store answered."""
@@ -62,12 +64,14 @@ class Sight:
 @dataclass(frozen=True, slots=True)
 class Meter:
     """What one worker has cost: the bill that its last beat tells of, and seconds it may have
-    lived since, at the price it has now. `runs` is whether it goes on spending."""
+    lived since, at the price it has now. `runs` is whether it goes on spending, and `deaf_seconds`
+    for how long it may not hear that it is to stop, since it loads a model."""
 
     billed_usd: Decimal
     usd_per_hour: Decimal
     unbilled_seconds: float = 0.0
     runs: bool = False
+    deaf_seconds: float = 0.0
 
     @property
     def usd(self) -> Decimal:
@@ -81,12 +85,25 @@ def spent_usd(meters: Iterable[Meter]) -> Decimal:
 
 def committed_usd(meters: Sequence[Meter], drain_seconds: float) -> Decimal:
     """What the run will have cost at the most, if all its workers are asked to drain now."""
-    return spent_usd(meters) + _running_usd(meters, drain_seconds)
+    deaf = sum((seconds_usd(m.deaf_seconds, m.usd_per_hour) for m in meters if m.runs), Decimal(0))
+    return spent_usd(meters) + _running_usd(meters, drain_seconds) + deaf
 
 
 def is_reached(budget_usd: Decimal, meters: Sequence[Meter], drain_seconds: float) -> bool:
     """Whether the run has to stop now for its drain to end within the budget."""
     return committed_usd(meters, drain_seconds) >= budget_usd
+
+
+def allowed_seconds(
+    budget_usd: Decimal, meters: Sequence[Meter], drain_seconds: float
+) -> float | None:
+    """For how long those that run can go on until the budget `is_reached`, if all stays as it is;
+    None when they cost nothing, or nobody runs."""
+    left = budget_usd - committed_usd(meters, drain_seconds)
+    an_hour = _running_usd(meters, 3_600.0)
+    if left <= 0:
+        return 0.0
+    return None if not an_hour else float(left / an_hour * 3_600)
 
 
 def affordable_starts(
@@ -139,11 +156,15 @@ def overshoot_bound(
     Together: S(end) < budget + sum(p) * (tick + lag + drain - reserved). A drain that is quicker
     than what was kept back for it counts for nothing here, so the bound holds worker by worker.
 
+    Workers that no pool reaches, those of other supervisors among them, hear in the bucket that
+    they are to stop, a quarter of a lease later at the most: that is kept back too, and is part of
+    the drain. With no supervisor left, all stop when the last allowance ends, which is when the
+    budget would have been reached, however long a tick would have been (decision 025).
+
     What it does not cover, since nobody could know of it: a price that rises; of a worker dearer
     than any seen before, what its boot costs more until its first beat, and its drain; of one that
-    was lost before this supervisor began, seconds beyond half a lease after its bill (its engine
-    hung). Nor workers that another supervisor started, which the pool of this one cannot ask to
-    stop, nor a pool that does not answer.
+    took longer to boot or load than any before, what that took longer; of one that was lost before
+    this supervisor began, seconds beyond half a lease after its bill (its engine hung).
     """
     seconds = tick_seconds + lag_seconds + max(0.0, drain_seconds - reserved_seconds)
     return sum((seconds_usd(seconds, price) for price in usd_per_hour), Decimal(0))

@@ -139,6 +139,11 @@ def focus_key(run_id: str) -> str:
     return f"{run_prefix(run_id)}focus.parquet"
 
 
+def allowance_key(run_id: str) -> str:
+    """For how long workers may go on spending."""
+    return f"{run_prefix(run_id)}allowance.json"
+
+
 def prediction_key(run_id: str) -> str:
     """What the run was expected to cost when it began."""
     return f"{run_prefix(run_id)}prediction.json"

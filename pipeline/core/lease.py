@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+BEATS_IN_A_LEASE = 4
+"""How often a worker beats, so that one or two that are lost don't cost it its shards."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

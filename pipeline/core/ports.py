@@ -205,7 +205,8 @@ class WorkerPool(Protocol):
     """
 
     def start(self, worker_id: str) -> str:
-        """Ask for one worker of this name; returns the pool's own words for it."""
+        """Ask for one worker of this name; returns the pool's own words for it. Asked again for a
+        name, since the answer was lost, there is one worker of it all the same."""
         ...
 
     def ended(self) -> Mapping[str, WorkerEnd]:

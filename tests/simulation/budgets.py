@@ -5,16 +5,19 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
+from typing import Literal
 
 from pipeline.core.budget import overshoot_bound, seconds_usd
 from pipeline.core.errors import BudgetReached
+from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.money import MICROS_PER_SECOND, NodePrice
-from pipeline.core.ports import PriceQuotes
+from pipeline.core.ports import Engine, PriceQuotes
 from pipeline.core.session import Session
 from pipeline.ledger import Ledger
 from pipeline.supervisor import FleetSettings
@@ -22,12 +25,16 @@ from tests.simulation.campaign import be_quiet, tell
 from tests.simulation.invariants import broken
 from tests.simulation.markets import Drift
 from tests.simulation.memory_rows import JsonFormat
-from tests.simulation.night import Night, night
+from tests.simulation.night import Event, Night, night
 from tests.simulation.process import Process
 from tests.simulation.sim_pool import Hearing
 from tests.simulation.sim_store import Weather
 from tests.simulation.universe import RUN, Universe
 
+Trouble = Literal["none", "killed", "forsaken", "pair", "mute", "outage"]
+"""What is wrong with whoever holds the budget: nothing; it is killed, and another follows, or none;
+there are two; its pool passes no stop on; the store is away for a while."""
+TROUBLES: tuple[Trouble, ...] = ("none", "none", "killed", "forsaken", "pair", "mute", "outage")
 _RAISES = 3
 """So often a budget is raised; after that there is none, for the night to be finished."""
 _BATCH = 25
@@ -63,6 +70,7 @@ class Stop:
     budget: Decimal
     spent: Decimal
     bound: Decimal
+    forsaken: bool = False
 
     @property
     def overshoot(self) -> Decimal:
@@ -77,16 +85,19 @@ class Stop:
 class BudgetUniverse(Universe):
     """`terms` are drawn from the seed alone."""
 
+    trouble: Trouble = "none"
     budget: Decimal | None = None
     raised: int = 0
     drain_seconds: float = 1.0
     drift: Decimal = Decimal(0)
-    began_at: float = 0.0
-    looks: list[Look] = field(default_factory=list)
+    looks: dict[str, list[Look]] = field(default_factory=lambda: defaultdict(list))
+    loads_until: dict[str, float] = field(default_factory=dict)
     stops: list[Stop] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
     def terms(self) -> None:
         dice = Random(self.night.seed * 7 + 1)
+        self.trouble = trouble_of(self.night.seed)
         self.drain_seconds = dice.choice((0.5, 2.0, 5.0, 10.0))
         self.drift = dice.choice((Decimal(0), Decimal(0), Decimal("0.05"), Decimal("0.5")))
         self.budget = (self._guess() * Decimal(dice.randint(5, 120)) / 100).quantize(
@@ -113,7 +124,7 @@ class BudgetUniverse(Universe):
 
     def supervisors_ledger(self, process: Process) -> Ledger:
         ledger = WatchedLedger(self._store(process), RUN, JsonFormat())
-        ledger.looks, ledger.clock = self.looks, process
+        ledger.looks, ledger.clock = self.looks[process.name], process
         return ledger
 
     def fleet_settings(self) -> FleetSettings:
@@ -121,22 +132,95 @@ class BudgetUniverse(Universe):
         settings = Universe.fleet_settings(self)
         return replace(settings, budget_usd=self.budget, drain_seconds=self.drain_seconds)
 
+    def _engine_loader(self, process: Process) -> Callable[[bool], Engine]:
+        load = Universe._engine_loader(self, process)
+
+        def timed(own_process: bool) -> Engine:
+            self.loads_until[process.name] = self.scheduler.now + self.night.pace.load_seconds
+            return load(own_process)
+
+        return timed
+
+    # Supervisors, and what was spent once they are done.
+
     def _supervisor(self, process: Process) -> object:
-        self.looks.clear()
-        self.began_at = self.scheduler.now
-        before = self.spent()
+        budget, began_at, before = self.budget, self.scheduler.now, self.spent(0.0)
         ending = Universe._supervisor(self, process)
-        if isinstance(ending, BudgetReached) and self.budget is not None:
-            self.stops.append(Stop(before, self.budget, self.spent(), self.bound()))
-            self.raised += 1
-            dice = Random(self.night.seed * 7 + 1 + self.raised)
-            more = self._guess() * Decimal(dice.randint(20, 100)) / 100
-            self.budget = None if self.raised > _RAISES else self.budget + more
+        if isinstance(ending, BudgetReached) and budget is not None:
+            decided = self.looks[process.name][-1].at
+            while self._living() and self.scheduler.now < decided + 2 * self._last_seconds(""):
+                process.sleep(0.5)
+            # Another one may see less that may have been spent, and lawfully goes on.
+            if all(other is process or other.over_at is not None for other in self.supervisors):
+                self._end_late(decided)
+            bound = self.bound(self.looks[process.name])
+            self.stops.append(Stop(before, budget, self.spent(began_at), bound))
+            self._raise_budget(budget)
         return ending
 
-    def spent(self) -> Decimal:
+    def _raise_budget(self, reached: Decimal) -> None:
+        if self.budget != reached:
+            return
+        self.raised += 1
+        dice = Random(self.night.seed * 7 + 1 + self.raised)
+        more = self._guess() * Decimal(dice.randint(20, 100)) / 100
+        self.budget = None if self.raised > _RAISES else reached + more
+
+    def _resume(self) -> None:
+        anybody = any(supervisor.over_at is None for supervisor in self.supervisors)
+        if self.trouble != "forsaken" or anybody or self.manifests or self.budget is None:
+            Universe._resume(self)
+            return
+        killed = self.supervisors[-1].ending == "killed"
+        if killed:
+            self._wait_alone(self.scheduler.now, self.budget)
+        else:
+            Universe._resume(self)
+
+    def _wait_alone(self, since: float, budget: Decimal) -> None:
+        """Nobody comes before the last worker is gone."""
+        if self._living():
+            self.scheduler.at(self.scheduler.now + 1.0, lambda: self._wait_alone(since, budget))
+            return
+        spent, known = self.spent(0.0), self.looks[self.supervisors[-1].name]
+        if known:
+            self.stops.append(Stop(Decimal(0), budget, spent, self.bound_alone(since), True))
+        Universe._resume(self)
+
+    def _living(self) -> list[Process]:
+        return [w.process for w in self.workers.values() if w.process.over_at is None]
+
+    def _end_late(self, decided: float) -> None:
+        """Whoever was there when the run was stopped is gone soon after: by constants, not by what
+        it took."""
+        for name, worker in self.workers.items():
+            process = worker.process
+            if process.born_at > decided:
+                continue
+            limit = decided + self._last_seconds(name, decided)
+            over_at = self.scheduler.now if process.over_at is None else process.over_at
+            if over_at > limit:
+                self.wrong.append(f"{name} lived {over_at - limit:.2f} s longer than it may")
+
+    def _last_seconds(self, worker_id: str, decided: float = 0.0) -> float:
+        """How long a worker may live that is to stop: until it has heard of it, which is when it
+        has booted and loaded, and drained."""
+        pace, weather = self.night.pace, self.night.weather
+        call = 2 * weather.latency
+        hears = pace.lease_seconds / BEATS_IN_A_LEASE + 4 * call + 2 * pace.step_seconds
+        hears += sum(last - first for first, last in weather.outages)
+        drain = 14 * call + 2 * pace.step_seconds + 1.0
+        hang = 2 * (pace.hang_seconds + pace.load_seconds) if self.night.poison else 0.0
+        begins = pace.boot_seconds + pace.load_seconds + 4.0
+        if worker_id:
+            born_at = self.workers[worker_id].process.born_at
+            until = self.loads_until.get(worker_id, born_at + begins)
+            begins = max(0.0, until - decided)
+        return hears + drain + hang + begins
+
+    def spent(self, began_at: float) -> Decimal:
         """By true time, which is more than the books have of workers that were killed: all that
-        ever beat, until they were gone. Of those that were lost before this supervisor began, what
+        ever beat, until they were gone. Of those that were lost before second `began_at`, what
         anybody can still know: their bill, and half a lease."""
         total = Decimal(0)
         for name, session in self.ledger.sessions().items():
@@ -145,20 +229,21 @@ class BudgetUniverse(Universe):
             assert session.bill.usd is not None
             over_at = self.scheduler.now if process.over_at is None else process.over_at
             unbilled = over_at - process.born_at - session.buckets.total / MICROS_PER_SECOND
-            if over_at <= self.began_at:
+            if over_at <= began_at:
                 unbilled = min(unbilled, self.night.pace.lease_seconds / 2)
             total += session.bill.usd + seconds_usd(0.0 if session.over else unbilled, told)
         return total
 
-    def bound(self) -> Decimal:
-        """The stated bound, with the true lengths of the last tick and of every drain, and with
-        what it leaves out: that a price rises, or was not known yet."""
+    def bound(self, looks: Sequence[Look]) -> Decimal:
+        """The stated bound, by constants of the night, and what it leaves out: that a price rises,
+        or was not known yet, and that nobody has loaded a model before."""
         pace = self.night.pace
-        decided = self.looks[-1].at
-        before = self.looks[-2] if len(self.looks) > 1 else Look(decided, {})
+        decided = looks[-1].at
+        before = looks[-2] if len(looks) > 1 else Look(decided, {})
         seen = [price for price in before.prices.values() if price is not None]
         # A record is made between two steps, and waits for a few calls.
         lag = 2 * pace.step_seconds + 8 * self.night.weather.latency
+        kept = pace.lease_seconds / BEATS_IN_A_LEASE + self.drain_seconds
         total = Decimal(0)
         for name, worker in self.workers.items():
             process, dearest = worker.process, self._usd(name) * (1 + self.drift)
@@ -169,8 +254,8 @@ class BudgetUniverse(Universe):
                 [dearest],
                 tick_seconds=decided - before.at,
                 lag_seconds=lag,
-                drain_seconds=max(0.0, end - decided),
-                reserved_seconds=self.drain_seconds,
+                drain_seconds=self._last_seconds(name, decided),
+                reserved_seconds=kept,
             )
             # Until it told of its price, it was counted as dear as the dearest.
             counted = before.prices.get(name, max(seen, default=Decimal(0)))
@@ -179,7 +264,19 @@ class BudgetUniverse(Universe):
             if name in before.prices:
                 unbilled = min(unbilled, pace.lease_seconds / 2 + pace.hang_seconds)
             if counted < dearest:
-                total += seconds_usd(unbilled + self.drain_seconds, dearest - counted)
+                total += seconds_usd(unbilled + kept, dearest - counted)
+        return total
+
+    def bound_alone(self, since: float) -> Decimal:
+        """Beyond the budget, when its supervisor vanished at `since`: each worker that lived then
+        goes on for a lease at the most, before it knows how long it may, and for its last
+        seconds."""
+        total = Decimal(0)
+        for name, worker in self.workers.items():
+            process, dearest = worker.process, self._usd(name) * (1 + self.drift)
+            if process.over_at is None or process.over_at > since:
+                seconds = self.night.pace.lease_seconds + self._last_seconds(name, since)
+                total += seconds_usd(seconds, dearest)
         return total
 
     def _usd(self, worker_id: str) -> Decimal:
@@ -188,17 +285,32 @@ class BudgetUniverse(Universe):
         return usd
 
 
+def trouble_of(seed: int) -> Trouble:
+    return Random(seed * 7 + 3).choice(TROUBLES)
+
+
 def budget_night(seed: int) -> Night:
-    """A night whose store answers and whose pool hears: preemptions, ticks and rates of its own."""
-    tonight, dice = night(seed), Random(seed * 7)
+    """A night with preemptions, ticks and rates of its own, in which one thing is wrong with what
+    holds the budget."""
+    tonight, dice, trouble = night(seed), Random(seed * 7), trouble_of(seed)
     pace = replace(tonight.pace, tick_seconds=dice.choice((0.5, 1.0, 2.0, 4.0)))
+    latency = dice.choice((0.0, 0.1, 0.25))
+    hearing = dice.choice((0.0, 2.0, 10.0))
+    events = [event for event in tonight.events if event.kind in ("kill", "notice")]
+    # In seconds that a timestamp of microseconds holds to the last digit.
+    struck_at = round(dice.uniform(0.2, 1.0) * max(tonight.calm_from, 20.0) * 64) / 64
+    if trouble in ("killed", "forsaken"):
+        events.append(Event(struck_at, "kill supervisor"))
+    outage = (struck_at, struck_at + dice.randint(5, 60))
     return replace(
         tonight,
+        # What a notice leaves time for, where the store answers, is for other nights to hold.
+        kind="wild" if trouble == "outage" else tonight.kind,
         pace=pace,
-        supervisors=1,
-        weather=Weather(latency=dice.choice((0.0, 0.1, 0.25))),
-        hearing=Hearing(seconds=dice.choice((0.0, 2.0, 10.0))),
-        events=tuple(event for event in tonight.events if event.kind in ("kill", "notice")),
+        supervisors=2 if trouble == "pair" else 1,
+        weather=Weather(latency=latency, outages=(outage,) if trouble == "outage" else ()),
+        hearing=Hearing(seconds=hearing, mute=trouble == "mute"),
+        events=tuple(events),
         aims={},
     )
 
@@ -206,6 +318,7 @@ def budget_night(seed: int) -> Night:
 @dataclass(frozen=True, slots=True)
 class BudgetNight:
     seed: int
+    trouble: Trouble
     found: list[str]
     stops: list[Stop]
 
@@ -216,17 +329,17 @@ def live(seed: int) -> BudgetNight:
     universe.terms()
     try:
         universe.run()
-        found = list(broken(universe))
+        found = [*universe.wrong, *broken(universe)]
         found += [
             f"{stop.overshoot:.9f} USD beyond the budget of {stop.budget}, bound {stop.bound}"
             for stop in universe.stops
             if stop.overshoot > stop.bound
         ]
     except Exception as problem:
-        found = [f"{type(problem).__name__}: {problem}"]
+        found = [*universe.wrong, f"{type(problem).__name__}: {problem}"]
     finally:
         universe.abandon()
-    return BudgetNight(seed, found, universe.stops)
+    return BudgetNight(seed, universe.trouble, found, universe.stops)
 
 
 def budget_failings(seed: int) -> list[str]:
@@ -253,13 +366,16 @@ def _live_some(seeds: Sequence[int]) -> list[BudgetNight]:
 def main() -> None:
     """`python -m tests.simulation.budgets 1000`: what so many nights come to."""
     lived = list(live_all(range(1, int(sys.argv[1]) + 1)))
-    stops = [stop for one in lived for stop in one.stops]
-    wrong = [f"seed {one.seed}: {one.found}" for one in lived if one.found]
-    worst = max((stop.share_of_bound for stop in stops), default=0.0)
-    tell(
-        f"{len(lived)} nights, {len(stops)} stops, {sum(s.overshoot > 0 for s in stops)} of them "
-        f"beyond the budget, by {worst:.3f} of the bound at the most"
-    )
+    for trouble in sorted(set(TROUBLES)):
+        nights = [one for one in lived if one.trouble == trouble]
+        stops = [stop for one in nights for stop in one.stops]
+        worst = max((stop.share_of_bound for stop in stops), default=0.0)
+        tell(
+            f"{trouble}: {len(nights)} nights, {len(stops)} stops, "
+            f"{sum(s.overshoot > 0 for s in stops)} of them beyond the budget, by {worst:.3f} of "
+            "the bound at the most"
+        )
+    wrong = [f"seed {one.seed}: {one.trouble}: {one.found}" for one in lived if one.found]
     tell("\n".join(wrong) or "nothing wrong")
 
 

@@ -20,7 +20,11 @@ from tests.simulation.memory_rows import JsonFormat
 from tests.simulation.universe import RUN, Universe
 
 _ALONE_STRIKES = 2
-_MAY_CHANGE = (layout.sessions_prefix(RUN), layout.shard_manifests_prefix(RUN))
+_MAY_CHANGE = (
+    layout.sessions_prefix(RUN),
+    layout.shard_manifests_prefix(RUN),
+    layout.allowance_key(RUN),
+)
 
 
 def attempt_name(shard_id: int, attempt: Mapping[str, Any]) -> AttemptName:

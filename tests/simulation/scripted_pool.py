@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from pipeline.allowance import AllowanceNotice
 from pipeline.claims import Claimer, NothingLeft, Opened
 from pipeline.core.errors import PoolUnavailable
 from pipeline.core.fleet import WorkerEnd
@@ -96,13 +97,15 @@ class House:
 
 
 class ScriptedWorker:
-    """Claims as workers do, answers a row every `row_seconds`, and beats four times in a lease."""
+    """Claims as workers do, answers a row every `row_seconds`, and beats four times in a lease,
+    when it looks for how long it may go on."""
 
     def __init__(self, house: House, name: str, life: Life) -> None:
         self._house = house
         self._life = life
         self._claimer = house.claimer(name)
         self._ledger = house.ledger
+        self._allowance = AllowanceNotice(self._ledger, house.clock, house.lease_seconds)
         self._asked_at = house.clock.now()
         self._held: list[int] = []
         self._row_at = self._beat_at = 0.0
@@ -118,7 +121,9 @@ class ScriptedWorker:
         self.gone |= life.dies_at is not None and self.age >= life.dies_at
         if self.gone or life.boot_seconds is None or self.age < life.boot_seconds:
             return
-        if self.session.beat < 0:
+        if self._allowance.pending() is not None:
+            self._end("ended")
+        elif self.session.beat < 0:
             self._beat("load")
         elif self.session.state != "load":
             self._work(self._house.clock.now())
@@ -174,6 +179,7 @@ class ScriptedWorker:
             buckets=self._buckets(),
         )
         self._ledger.beat(self.session)
+        self._allowance.look()
 
     def _buckets(self) -> Buckets:
         boot = min(self.age, self._life.boot_seconds or 0.0)
@@ -192,7 +198,8 @@ class ScriptedWorker:
 class ScriptedPool:
     """Implements `WorkerPool`. The n-th worker lives as `lives` says, those after the last well.
 
-    `away` says by verb whether the pool does not answer now.
+    `away` says by verb whether the pool does not answer now; one that `forgets_answers` has started
+    what it was asked for all the same.
     """
 
     house: House
@@ -201,14 +208,22 @@ class ScriptedPool:
     away: Callable[[str], bool] = lambda _: False
     workers: dict[str, ScriptedWorker] = field(default_factory=dict)
     started_at: list[float] = field(default_factory=list)
+    forgets_answers: bool = False
     stops_asked: int = 0
     most_alive: int = 0
     _lives: dict[str, Life] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
     def start(self, worker_id: str) -> str:
-        self._answer("start")
         nth = len(self.started_at)
+        if worker_id not in self.workers:
+            if not self.forgets_answers:
+                self._answer("start")
+            self._launch(worker_id, nth)
+        self._answer("start")
+        return f"scripted worker {nth}"
+
+    def _launch(self, worker_id: str, nth: int) -> None:
         life = self.lives[nth] if nth < len(self.lives) else self.forever
         worker = ScriptedWorker(self.house, worker_id, life)
         self.workers[worker_id], self._lives[worker_id] = worker, life
@@ -216,7 +231,6 @@ class ScriptedPool:
         self.house.clock.others.append(worker.move)
         alive = sum(not w.gone for n, w in self.workers.items() if self._lives[n].boot_seconds)
         self.most_alive = max(self.most_alive, alive)
-        return f"scripted worker {nth}"
 
     def ended(self) -> Mapping[str, WorkerEnd]:
         self._answer("ended")

@@ -20,12 +20,14 @@ class Hearing:
     """A pool learns of a death within `seconds`, but of the share `deaf` of them never.
 
     The share `away` of its calls fail until second `clears_at`, a start perhaps after it was made.
+    One that is `mute` passes no stop on, and kills nobody.
     """
 
     seconds: float = 1.0
     deaf: float = 0.0
     away: float = 0.0
     clears_at: float = 0.0
+    mute: bool = False
 
 
 @dataclass(slots=True)
@@ -39,6 +41,9 @@ class SimPool:
     _live: dict[str, tuple[Process, float]] = field(default_factory=dict)
 
     def start(self, worker_id: str) -> str:
+        if worker_id in self._live:
+            # Asked for again, since its answer was lost.
+            return self._live[worker_id][0].name
         away = self._away()
         if away and self.dice.random() < 0.5:
             raise PoolUnavailable("injected: start refused")
@@ -69,6 +74,8 @@ class SimPool:
         return len(self._live)
 
     def stop(self) -> None:
+        if self.hearing.mute:
+            return
         scheduler = self.process.scheduler
         workers = [worker for worker, _ in self._live.values()]
         for worker in workers:

@@ -29,7 +29,13 @@ BLOWS: tuple[Blow, ...] = (
 )
 _WRITES = frozenset({"put", "create", "delete"})
 ObjectKind: TypeAlias = Literal[
-    "data", "leases", "sessions", "checkpoints", "manifests", "manifest.json"
+    "data",
+    "leases",
+    "sessions",
+    "checkpoints",
+    "manifests",
+    "manifest.json",
+    "allowance.json",
 ]
 _MADE_ONCE = frozenset({"data", "leases", "checkpoints", "manifest.json"})
 BEATS_ARRIVE_LATE = False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import count
 from random import Random
 from typing import Any
 
 from tenacity import RetryCallState
 from tenacity.stop import stop_after_attempt
 
+from pipeline.allowance import AllowanceNotice
 from pipeline.claims import Claimer
 from pipeline.core.errors import (
     BudgetReached,
@@ -29,6 +31,7 @@ from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
 from pipeline.run import finish
+from pipeline.spot.several import SeveralNotices
 from pipeline.stores.retry import RetryingStore, RetryPolicy
 from pipeline.supervisor import FleetSettings, Supervisor, Told
 from pipeline.worker import Worker
@@ -72,6 +75,7 @@ class Universe:
     supervisors: list[Process] = field(default_factory=list)
     manifests: list[dict[str, Any]] = field(default_factory=list)
     closing_since: dict[str, float] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         self.dice = Random(~self.night.seed)
@@ -139,6 +143,7 @@ class Universe:
                 self.fleet_settings(),
                 self._name_worker,
                 told=self.told_by(process),
+                name=process.name,
             ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
             manifest = finish(ledger, PROVENANCE, self.shards, began, process)
@@ -160,7 +165,7 @@ class Universe:
     # Workers.
 
     def _name_worker(self) -> str:
-        return f"worker-{len(self.workers)}"
+        return f"worker-{next(self._numbers)}"
 
     def _launch(self, worker_id: str) -> Process:
         process = self._process(worker_id)
@@ -184,6 +189,7 @@ class Universe:
             price_seconds=pace.lease_seconds / 2,
         )
         ledger = Ledger(self._store(process), RUN, JsonFormat())
+        allowance = AllowanceNotice(ledger, process, pace.lease_seconds)
         with Threads(process, pace.threads) as threads:
             try:
                 return Worker(
@@ -195,10 +201,11 @@ class Universe:
                     ),
                     self._engine_loader(process),
                     process,
-                    process,
+                    SeveralNotices(process, allowance),
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
                     quotes=self.quotes_of(process, settings.price),
+                    look=allowance.look,
                 ).run()
             except SpotmillError as problem:
                 return problem
