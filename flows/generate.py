@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.budget import Announce
-from pipeline.core.errors import SpotmillError
+from pipeline.core.errors import BudgetReached, SpotmillError
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.pools.prefect import DeploymentPool
 from pipeline.predicting.keeping import keep_prediction
@@ -51,7 +51,10 @@ def generate(
         manifest = wiring.close_books(here, plan)
     except SpotmillError as problem:
         # Said once and in its own words; a traceback would bury it.
-        return Failed(message=f"{type(problem).__name__}: {problem}", data=problem)
+        kind = type(problem).__name__
+        # By its name an automation tells a budget that was reached from a run that failed.
+        name = kind if isinstance(problem, BudgetReached) else "Failed"
+        return Failed(name=name, message=f"{kind}: {problem}", data=problem)
     return Completed(message=f"run {here.run_id} is complete", data=manifest)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 from pipeline.core.fleet import WorkerEnd
@@ -54,9 +55,10 @@ class LocalPool:
     def stop(self) -> None:
         for process in self._processes.values():
             process.terminate()
+        deadline = time.monotonic() + _DRAIN_SECONDS
         for process in self._processes.values():
             try:
-                process.wait(_DRAIN_SECONDS)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

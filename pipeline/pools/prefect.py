@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,8 +16,10 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelling, Crashed
 
-from pipeline.core.errors import PoolUnavailable
+from pipeline.core.errors import JobInvalid, PoolUnavailable
 from pipeline.core.fleet import WorkerEnd
+
+log = logging.getLogger("spotmill.run")
 
 _PROBLEMS = {StateType.FAILED, StateType.CRASHED}
 _DRAIN_SECONDS = 30.0
@@ -39,7 +42,8 @@ class DeploymentPool:
         self._live: dict[str, UUID] = {}
 
     def start(self, worker_id: str) -> str:
-        with _answering():
+        """Raises `JobInvalid` when Prefect knows of no such deployment."""
+        with _answering(), _known(self._deployment):
             started = run_deployment(
                 self._deployment,
                 parameters=self._parameters | {"worker_id": worker_id},
@@ -66,7 +70,8 @@ class DeploymentPool:
         return len(self._live)
 
     def stop(self) -> None:
-        """Asks Prefect to cancel what runs: it sends SIGTERM, and workers drain."""
+        """Asks Prefect to cancel what runs, which sends SIGTERM where something of Prefect's own
+        watches over the process; on Kubernetes and ECS, often nothing does."""
         with _answering(), get_client(sync_client=True) as client:
             for worker_id, state in self._states().items():
                 if state is None or not state.is_final():
@@ -76,6 +81,11 @@ class DeploymentPool:
         while self._live and time.monotonic() < deadline:
             self.ended()
             time.sleep(_POLL_SECONDS)
+        if self._live:
+            log.warning(
+                "%.0f s after they were asked to stop, %d workers' flow runs are not over: %s",
+                *(_DRAIN_SECONDS, len(self._live), ", ".join(sorted(self._live))),
+            )
 
     def _in_words(self, state: State) -> WorkerEnd:
         if state.type not in _PROBLEMS:
@@ -94,6 +104,18 @@ def _state_of(client: SyncPrefectClient, run: UUID) -> State | None:
     except ObjectNotFound:
         # Prefect will never tell what became of it. If it lives, its session says so.
         return Crashed(message="its flow run was deleted")
+
+
+@contextmanager
+def _known(deployment: str) -> Iterator[None]:
+    try:
+        yield
+    except ObjectNotFound as problem:
+        raise JobInvalid(
+            f"Prefect has no deployment {deployment!r} to start workers with",
+            why=str(problem),
+            hint="`prefect deploy --all`, or name another as worker_deployment",
+        ) from problem
 
 
 @contextmanager

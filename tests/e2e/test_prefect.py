@@ -122,21 +122,24 @@ def test_money_that_runs_short_is_an_event_and_then_a_failure_with_its_reason(
         model=scripted(window=4, tokens=40, step_seconds=0.02),
         shards={"rows": 50},
         cost={
-            "budget_usd": 0.0003,
+            "budget_usd": 0.0006,
             "warn_usd": 0.000001,
             "prices": str(SAMPLE / "prices.yaml"),
         },
     )
-    # At 0.10 USD an hour this is 11 seconds of a worker, of which 10 are kept back for its drain.
-    with pytest.raises(AssertionError, match="finished in state 'Failed'"):
+    # At 0.10 USD an hour these are 21 seconds of a worker, of which 17.5 are kept back for its end.
+    with pytest.raises(AssertionError, match="finished in state 'BudgetReached'"):
         house.run_adhoc(str(path), "night")
     failed = house.flow_runs_of("generate", "--state-type", "FAILED")
-    assert any("the budget of 0.0003 USD is reached" in run["state"]["message"] for run in failed)
+    assert any("the budget of 0.0006 USD is reached" in run["state"]["message"] for run in failed)
     until(lambda: bool(house.events("spotmill.budget-warning")), 30, "an event")
     [event] = house.events("spotmill.budget-warning")
     assert event["resource"]["prefect.resource.id"] == "spotmill.run.night"
     assert event["payload"]["warn_usd"] == "0.000001"
-    assert "USD are spent of a budget of 0.0003" in event["payload"]["message"]
+    assert "USD are spent of a budget of 0.0006" in event["payload"]["message"]
+    until(lambda: bool(house.events("spotmill.budget-reached")), 30, "the last event")
+    [event] = house.events("spotmill.budget-reached")
+    assert event["payload"]["budget_usd"] == "0.0006"
 
 
 def test_a_worker_whose_flow_run_was_deleted_has_ended(house: PrefectHouse) -> None:

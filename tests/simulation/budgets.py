@@ -235,8 +235,9 @@ class BudgetUniverse(Universe):
         return total
 
     def bound(self, looks: Sequence[Look]) -> Decimal:
-        """The stated bound, by constants of the night, and what it leaves out: that a price rises,
-        or was not known yet, and that nobody has loaded a model before."""
+        """The stated bound, with the true lengths of the last tick and of every end, which
+        `_end_late` holds to constants of the night; and what it leaves out: that a price rises, or
+        was not known yet."""
         pace = self.night.pace
         decided = looks[-1].at
         before = looks[-2] if len(looks) > 1 else Look(decided, {})
@@ -254,7 +255,7 @@ class BudgetUniverse(Universe):
                 [dearest],
                 tick_seconds=decided - before.at,
                 lag_seconds=lag,
-                drain_seconds=self._last_seconds(name, decided),
+                drain_seconds=max(0.0, end - decided),
                 reserved_seconds=kept,
             )
             # Until it told of its price, it was counted as dear as the dearest.

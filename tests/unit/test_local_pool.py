@@ -162,3 +162,24 @@ def test_stop_after_the_end_is_no_error(started: Started) -> None:
     pool.stop()
     pool.stop()
     assert pool.running() == 0
+
+
+def test_all_that_are_deaf_are_killed_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local, "_DRAIN_SECONDS", 1.0)
+    deaf = (
+        "import os, pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).write_text('deaf\\n'); time.sleep(60)"
+    )
+    pool = StandIn(deaf, {})
+    for nth in range(4):
+        pool.start(f"w-{nth}")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(list(tmp_path.iterdir())) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    asked_at = time.monotonic()
+    pool.stop()
+    assert time.monotonic() - asked_at < 3.0
+    assert all(end.problem == "killed by SIGKILL" for end in pool.ended().values())

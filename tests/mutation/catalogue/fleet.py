@@ -9,8 +9,9 @@ MUTANTS = (
         "nobody-replaced",
         "the supervisor starts a fleet, and never another worker",
         "pipeline/supervisor.py",
-        "        for _ in range(missing):\n",
-        "        for _ in range(0 if self._asked_for else missing):\n",
+        "        self._unanswered += [self._name_worker() for _ in range(missing)]\n",
+        "        self._unanswered += [self._name_worker() for _ in range(missing * "
+        "(not self._asked_for))]\n",
     ),
     Mutant(
         "dead-count-as-live",
