@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.house import job_file, published, questions, scripted, spotmill, write
+from pipeline.at_hand import open_job
+from tests.e2e.house import (
+    job_file,
+    published,
+    questions,
+    scripted,
+    spotmill,
+    started,
+    until,
+    write,
+)
 
 RUN = "night"
 ROWS = 60
@@ -55,3 +66,21 @@ def test_a_budget_stops_a_run_clean_and_a_larger_one_goes_on(tmp_path: Path) -> 
     assert spotmill("verify", job, "--run-id", RUN).code == 0
     table = published(str(tmp_path / "answers"), RUN)
     assert table.column("id").to_pylist() == list(range(ROWS))
+
+
+def test_workers_keep_to_the_budget_when_nobody_supervises_them(tmp_path: Path) -> None:
+    write(questions(ROWS), str(tmp_path / "prompts" / "a.parquet"))
+    job = job_with(tmp_path, budget_usd=17)
+    command = (sys.executable, "-m", "pipeline.cli", "run", job, "--run-id", RUN, "--no-prefect")
+
+    def states() -> list[str]:
+        return [session.state for session in open_job(job, RUN).ledger.sessions().values()]
+
+    with started(*command, log=tmp_path / "run.log", **NODE) as run:
+        until(lambda: states() == ["work"], 60, "a worker at work")
+        run.kill()
+        until(lambda: states() == ["ended"], 60, "its end")
+    spent = spotmill("cost", job, "--run-id", RUN, "--json").document
+    assert 0 < Decimal(spent["total"]) <= 17
+    assert not spent["complete"]
+    assert spend(job_with(tmp_path, budget_usd=500), "resume").code == 0
