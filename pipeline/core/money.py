@@ -14,6 +14,8 @@ MICROS_PER_SECOND = 1_000_000
 _HOUR_MICROS = Decimal(3_600 * MICROS_PER_SECOND)
 DOLLAR_GRAIN = Decimal("0.000000000001")
 """Amounts are rounded to this, the scale of decimal128(38, 12)."""
+HOST = "host:"
+"""What the instance id of a machine begins with that no cloud named: its host's name follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class Node:
     instance_type: str = "unknown"
     zone: str = "unknown"
     lifecycle: str = "unknown"
+
+    @property
+    def resource_id(self) -> str | None:
+        """What a provider's bill knows it by; None where nobody told but the machine itself."""
+        unbilled = self.instance_id == "unknown" or self.instance_id.startswith(HOST)
+        return None if unbilled else self.instance_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from pipeline.core.manifest import CURRENCY
 from pipeline.core.money import dollars
-from pipeline.exports.clouds import place_of
+from pipeline.core.zones import place_of
 from pipeline.exports.cost_rows import CostRow, shared
 from pipeline.exports.focus_schema import FOCUS_SCHEMA, FOCUS_VERSION, PricingCategory, Use
 from pipeline.exports.parquet import encode, hours, tags_text, to_grain
@@ -98,12 +98,13 @@ def _used(row: CostRow, use: Use, micros: int, cost: Decimal | None, tokens: int
 
 
 def _common(row: CostRow) -> dict[str, Any]:
-    node, place = row.node, place_of(row.node.zone)
+    node, resource = row.node, row.node.resource_id
+    place = place_of(node.zone, resource)
     started, ended = _month_of(row.started_at)
     pricing = _PRICING.get(node.lifecycle, PricingCategory.OTHER)
-    typed, named = node.instance_type != _UNKNOWN, node.instance_id != _UNKNOWN
+    typed = node.instance_type != _UNKNOWN
     return {
-        "AvailabilityZone": None if node.zone == _UNKNOWN else node.zone,
+        "AvailabilityZone": place.zone,
         "BilledCost": Decimal(0),
         "BillingAccountId": row.job,
         "BillingAccountName": row.job,
@@ -124,14 +125,14 @@ def _common(row: CostRow) -> dict[str, Any]:
         "PublisherName": "spotmill",
         "RegionId": place.region,
         "RegionName": place.region,
-        "ResourceId": node.instance_id if named else None,
-        "ResourceType": "Virtual Machine" if named else None,
+        "ResourceId": resource,
+        "ResourceType": None if resource is None else "Virtual Machine",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "spotmill",
         "ServiceSubcategory": "Generative AI",
         "SkuId": node.instance_type,
         "SkuMeter": "Instance Hours",
-        "SkuPriceDetails": json.dumps({"F_InstanceType": node.instance_type}) if typed else None,
+        "SkuPriceDetails": json.dumps({"InstanceType": node.instance_type}) if typed else None,
         "SkuPriceId": f"{node.instance_type}/{node.lifecycle}/{node.zone}",
         "SubAccountId": row.run_id,
         "SubAccountName": row.run_id,

@@ -23,6 +23,10 @@ from tests.unit.strategies import token_counts
 STARTED, ENDED = "2026-11-20T22:00:00.000Z", "2026-11-21T03:30:00.125Z"
 TAGS = {"Project": "search", "Team": "data", "Environment": "prod", "ModelID": "m", "Über": 'a"b'}
 HOUR = 3_600_000_000
+AZURE_VM = (
+    "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourcegroups/night/providers/"
+    "microsoft.compute/virtualmachines/worker_3"
+)
 Json = dict[str, Any]
 
 nodes = st.builds(

@@ -18,11 +18,11 @@ from hypothesis import given
 
 from pipeline.core.money import Buckets, Node, NodePrice, dollars, sum_of
 from pipeline.core.rows import TokenCounts
-from pipeline.exports.clouds import Place, place_of
 from pipeline.exports.cost_rows import CostRow
 from pipeline.exports.focus import encode_focus
 from pipeline.exports.focus_schema import FOCUS_SCHEMA
 from tests.unit.exported import (
+    AZURE_VM,
     HOUR,
     TAGS,
     Closed,
@@ -68,6 +68,14 @@ ALLOWED: dict[str | tuple[str, ...], set[Any]] = {
         ("AI and Machine Learning", "Natural Language Processing"),
         ("AI and Machine Learning", "Other (AI and Machine Learning)"),
     },
+}
+
+
+# All that FOCUS 1.2 defines; any other has to begin with x_.
+PRICE_PROPERTIES = {
+    *("CoreCount", "DiskMaxIops", "DiskSpace", "DiskType", "GpuCount", "InstanceSeries"),
+    *("InstanceType", "MemorySize", "NetworkMaxIops", "NetworkMaxThroughput"),
+    *("OperatingSystem", "Redundancy", "StorageClass"),
 }
 
 
@@ -187,27 +195,43 @@ def test_each_pricing_category(lifecycle: str, category: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "place"),
+    ("node", "issuer", "region", "zone"),
     [
-        ("us-east-1a", Place("Amazon Web Services", "us-east-1")),
-        ("us-gov-west-1b", Place("Amazon Web Services", "us-gov-west-1")),
-        ("us-west-2-lax-1a", Place("Amazon Web Services", "us-west-2")),
-        ("ap-northeast-3c", Place("Amazon Web Services", "ap-northeast-3")),
-        ("us-central1-a", Place("Google Cloud", "us-central1")),
-        ("northamerica-northeast1-c", Place("Google Cloud", "northamerica-northeast1")),
-        ("eastus2-1", Place("Microsoft Azure", "eastus2")),
-        ("eastus-3", Place("Microsoft Azure", "eastus")),
-        ("cellar", Place()),
-        ("unknown", Place()),
-        ("", Place()),
+        (Node("i-1", zone="us-east-1a"), "Amazon Web Services", "us-east-1", "us-east-1a"),
+        (Node("4521", zone="us-central1-a"), "Google Cloud", "us-central1", "us-central1-a"),
+        (Node("4521", zone="us-central1-ai1a"), "Google Cloud", "us-central1", "us-central1-ai1a"),
+        (Node(AZURE_VM, zone="eastus2-1"), "Microsoft Azure", "eastus2", "eastus2-1"),
+        (Node(AZURE_VM, zone="eastus2"), "Microsoft Azure", "eastus2", None),
+        (Node("box-7", zone="cellar"), "unknown", None, "cellar"),
+        (Node("host:box-7"), "unknown", None, None),
     ],
 )
-def test_a_zone_tells_whose_it_is(zone: str, place: Place) -> None:
-    assert place_of(zone) == place
-    [record, *_] = records([cost_row(node=Node("i-1", "g6.xlarge", zone, "spot"))])
-    assert record["InvoiceIssuerName"] == (place.issuer or "unknown")
-    assert (record["RegionId"], record["RegionName"]) == (place.region, place.region)
+def test_a_nodes_zone_tells_whose_it_is(
+    node: Node, issuer: str, region: str | None, zone: str | None
+) -> None:
+    [record, *_] = records([cost_row(node=node)])
+    assert record["InvoiceIssuerName"] == issuer
+    assert (record["RegionId"], record["RegionName"]) == (region, region)
+    assert record["AvailabilityZone"] == zone
     assert record["InvoiceIssuerName"] != record["ProviderName"], "BilledCost is 0 for that reason"
+
+
+@pytest.mark.parametrize(
+    ("instance_id", "resource"),
+    [("i-1", "i-1"), (AZURE_VM, AZURE_VM), ("host:box-7", None), ("unknown", None)],
+)
+def test_only_what_a_bill_knows_is_a_resource(instance_id: str, resource: str | None) -> None:
+    [record, *_] = records([cost_row(node=Node(instance_id, "g6.xlarge"))])
+    assert record["ResourceId"] == resource
+    assert record["ResourceType"] == (resource and "Virtual Machine")
+
+
+def test_every_property_of_a_price_is_one_that_focus_defines_or_marked_as_ours() -> None:
+    node = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
+    for record in records([cost_row(node=node)]):
+        details = json.loads(record["SkuPriceDetails"])
+        assert details["InstanceType"] == "g6.xlarge"
+        assert all(key in PRICE_PROPERTIES or key.startswith("x_") for key in details)
 
 
 def test_a_machine_that_nobody_knows_is_null_or_unknown() -> None:
