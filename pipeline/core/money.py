@@ -110,10 +110,12 @@ UNKNOWN_PRICE = NodePrice(usd_per_hour=None, source="unknown")
 
 
 def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:
-    """Price times time, to the `DOLLAR_GRAIN`; None when the price is unknown."""
-    if usd_per_hour is None:
+    """Price times time, to the `DOLLAR_GRAIN`; None when the price is unknown, unless there is no
+    time to pay for."""
+    if usd_per_hour is None and micros:
         return None
-    return (usd_per_hour * micros / _HOUR_MICROS).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
+    usd = (usd_per_hour or Decimal(0)) * micros / _HOUR_MICROS
+    return usd.quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
 
 
 def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:

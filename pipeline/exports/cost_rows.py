@@ -89,14 +89,12 @@ def cost_rows(
 def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]:
     """What each part cost, adding up to `total`: what rounding leaves falls to the longest.
 
-    Of an unknown `total`, parts that have a price beside others that have none are known.
+    Where it is unknown what they add up to, each is what its own price makes of it.
     """
     amounts = [dollars(micros, usd_per_hour) for micros, usd_per_hour in parts]
     known = [amount for amount in amounts if amount is not None]
-    if len(known) < len(amounts):
+    if total is None or len(known) < len(amounts):
         return amounts
-    if total is None:
-        return [None] * len(parts)
     longest = max(range(len(parts)), key=lambda number: parts[number][0])
     known[longest] += total - sum(known)
     return [*known]

@@ -7,15 +7,21 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.checkpoint import Attempt
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import Buckets, NodePrice, sum_of
-from pipeline.core.rows import TokenCounts
-from pipeline.core.spans import charges
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, sum_of
+from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.run_manifest import SessionBill, run_manifest
+from pipeline.core.spans import Span, charges
 from pipeline.exports.cost_rows import cost_rows, shared
+from pipeline.exports.costs import encode_costs
+from pipeline.exports.focus import encode_focus
+from tests.unit.books import PROVENANCE, manifest_of, shard_of
 from tests.unit.exported import Closed, closed_books, tokens_of
 from tests.unit.strategies import any_prices, bounded, prices_per_hour
 
@@ -57,8 +63,12 @@ def test_an_unknown_price_is_unknown_in_its_rows_and_in_no_others(closed: Closed
     rows = closed.rows()
     for row in rows:
         amounts = (row.useful, row.wasted, row.overhead, row.total)
-        assert [amount is None for amount in amounts] == [row.price.usd_per_hour is None] * 4
-        unlisted = row.price.on_demand_usd_per_hour is None
+        times = (row.buckets.useful, row.buckets.wasted, row.buckets.overhead, row.buckets.total)
+        unpriced, price = [micros > 0 for micros in times], row.price
+        if price.usd_per_hour is not None:
+            unpriced = [False] * 4
+        assert [amount is None for amount in amounts] == unpriced
+        unlisted = price.on_demand_usd_per_hour is None and row.buckets.total > 0
         assert (row.on_demand_equivalent is None) == unlisted
     assert any(row.total is None for row in rows) == (closed.run["cost"]["total"] is None)
 
@@ -89,10 +99,11 @@ def test_what_is_shared_adds_up(parts: list[tuple[int, Decimal]], total: Decimal
     assert sum_of(shared(total, parts)) == total
 
 
-def test_an_unknown_total_stays_unknown() -> None:
-    assert shared(None, [(5, Decimal(1)), (6, Decimal(2))]) == [None, None]
+def test_of_what_has_an_unknown_price_the_rest_is_known() -> None:
     hour = 3_600_000_000
     assert shared(None, [(hour, Decimal(1)), (hour, None)]) == [Decimal(1), None]
+    assert shared(None, [(hour, Decimal(1)), (0, None)]) == [Decimal(1), Decimal(0)]
+    assert shared(Decimal(1), [(hour, Decimal(1)), (0, None)]) == [Decimal(1), Decimal(0)]
 
 
 def one_attempt(**changes: Any) -> Closed:
@@ -166,3 +177,21 @@ def test_a_rest_whose_session_is_gone_has_the_hours_of_the_run(closed: Closed) -
     for row in closed.rows():
         if row.shard_id is None:
             assert row.ended_at == datetime(2026, 11, 21, 3, 30, 0, 125_000, tzinfo=UTC)
+
+
+def test_an_attempt_of_a_worker_that_left_no_session_costs_nothing_and_keeps_no_table() -> None:
+    """Nobody knows its price, and it has no time at it: it claimed the shard, and saved nothing."""
+    at = "2026-11-20T22:00:00Z"
+    known, spent = NodePrice(Decimal(1), "a book"), Buckets(useful=3_600_000_000)
+    attempts = [
+        Attempt("ghost", 1, Node(), UNKNOWN_PRICE, at, at, "lost"),
+        Attempt("w", 2, Node("w"), known, at, at, "published", spent, 1),
+    ]
+    manifest = manifest_of(shard_of(0, 1), [FinishedRow(0, "x", "stop")], attempts)
+    bill = SessionBill("w", Node("w"), (Span(known, spent),), "ended")
+    run = run_manifest(PROVENANCE, [shard_of(0, 1)], [manifest], [bill], at, at)
+    assert Decimal(run["cost"]["allocated"]) == Decimal(run["cost"]["total"]) == 1
+    rows = list(cost_rows("nightly", run, [manifest]))
+    assert [row.total for row in rows] == [0, 1, 0]
+    assert pl.read_parquet(encode_costs(rows))["cost"].sum() == 1
+    assert pl.read_parquet(encode_focus(rows))["EffectiveCost"].sum() == 1

@@ -91,6 +91,6 @@ def test_money_and_time_are_decimals() -> None:
 @given(closed_books(any_prices()))
 def test_an_unknown_price_is_null_and_never_nothing(closed: Closed) -> None:
     for row in pl.read_parquet(encode_costs(closed.rows())).iter_rows(named=True):
-        assert (row["cost"] is None) == (row["price_per_hour"] is None)
-        unlisted = row["on_demand_price_per_hour"] is None
+        assert (row["cost"] is None) == (row["price_per_hour"] is None and row["seconds"] > 0)
+        unlisted = row["on_demand_price_per_hour"] is None and row["seconds"] > 0
         assert (row["on_demand_equivalent"] is None) == unlisted
