@@ -16,6 +16,7 @@ from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
+from pipeline.core.times import later_of
 from pipeline.documents import GetAll, Json, as_object, dump, dump_for_people, one_by_one, parse
 from pipeline.job_runs import as_job
 from pipeline.portion_ledger import PortionLedger
@@ -274,7 +275,7 @@ class Ledger:
             node=session.node if session else Node(),
             price=session.price if session else UNKNOWN_PRICE,
             started_at=claim.claimed_at,
-            ended_at=session.beat_at if session else claim.claimed_at,
+            ended_at=later_of(claim.claimed_at, session.beat_at) if session else claim.claimed_at,
             end="lost",
             portion=name.portion,
             take=name.take,
@@ -282,6 +283,8 @@ class Ledger:
         account = session.account(name) if session else None
         if session is None or account is None:
             return attempt
+        if session.still_at(name):
+            attempt = replace(attempt, ended_at=later_of(attempt.ended_at, session.beat_at))
         useful = account.useful_by_price(session.price)
         return lost_since(attempt, account.decoded, useful)
 

@@ -111,7 +111,7 @@ def books_of(
         shards = [s for s in planned() if s.id in published] if published else []
         bills = [session.bill for _, session in sessions]
         run = run_manifest(provenance, shards, manifests, bills, started_at, clock.timestamp())
-    lived = {worker_id: (session.started_at, session.beat_at) for worker_id, session in sessions}
+    lived = {worker_id: (session.began_at, session.beat_at) for worker_id, session in sessions}
     return RunBooks(run, manifests, lived, complete=closed is not None)
 
 

@@ -136,6 +136,18 @@ def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     return parts
 
 
+def share_out_each(amounts: Mapping[str, int], weights: Mapping[K, int]) -> dict[K, dict[str, int]]:
+    """Each amount shared out by itself: by the keys of `weights`, then by name."""
+    shares = {name: share_out(amount, weights) for name, amount in amounts.items()}
+    return {key: {name: share[key] for name, share in shares.items()} for key in weights}
+
+
+def share_out_dollars(usd: Decimal, weights: Mapping[K, int]) -> dict[K, Decimal]:
+    """As `share_out`, by the `DOLLAR_GRAIN`, which `usd` is a multiple of."""
+    shares = share_out(int(usd / DOLLAR_GRAIN), weights)
+    return {key: grains * DOLLAR_GRAIN for key, grains in shares.items()}
+
+
 def decimal_text(amount: Decimal | None) -> str | None:
     """A plain decimal string for JSON, so that no reader rounds money by accident."""
     return None if amount is None else f"{amount:f}"

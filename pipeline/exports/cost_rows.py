@@ -1,6 +1,6 @@
 """What a run cost, charge by charge: each attempt at each price, and what no shard is charged for.
 
-A fold over the run's manifest and its shards', and what never changes of its sessions.
+A fold over the run's manifest and its shards', which never change.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pipeline.core.errors import BooksUnbalanced
@@ -60,21 +59,16 @@ class CostRow:
         return dollars(self.buckets.total, self.price.on_demand_usd_per_hour)
 
 
-def cost_rows(
-    job: str,
-    run: Json,
-    manifests: Sequence[Json],
-    began: Mapping[str, str] = MappingProxyType({}),
-) -> list[CostRow]:
+def cost_rows(job: str, run: Json, manifests: Sequence[Json]) -> list[CostRow]:
     """Every charge of a finished run: those of its shards in their order, then what is left of each
     session. Raises `BooksUnbalanced` unless they add up to the run's `cost.total`, to the last
-    digit; one of them is None where that is null. `began` is when sessions did, by worker.
+    digit; one of them is None where that is null.
     """
     rows = [row for manifest in manifests for row in _of_shard(job, manifest)]
     workers = {worker["worker_id"]: worker for worker in run["workers"]}
     for left in run["unallocated"]:
         worker = workers[left["worker_id"]]
-        rows += _of_rest(job, run, worker, left, _life(run, worker, began))
+        rows += _of_rest(job, run, worker, left)
     total, said = sum_of(row.total for row in rows), decimal_of(run["cost"]["total"])
     if total != said:
         raise BooksUnbalanced(
@@ -132,16 +126,14 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
             )
 
 
-def _of_rest(
-    job: str, run: Json, worker: Json, left: Json, life: tuple[datetime, datetime]
-) -> Iterator[CostRow]:
+def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]:
     """A session's rest, which may have been at any time of its life."""
     spans = charges(left)
     totals = shared(
         decimal_of(left["cost"]), [(each.total, price.usd_per_hour) for price, each in spans]
     )
     lost = share_out(left["tokens"], {n: each.wasted for n, (_, each) in enumerate(spans)})
-    started_at, ended_at = life
+    started_at, ended_at = _life(run, worker)
     for number, (price, buckets) in enumerate(spans):
         # The first of equals takes what rounding leaves: a rest is overhead before all.
         parts = (buckets.overhead, buckets.wasted, buckets.useful)
@@ -165,12 +157,12 @@ def _of_rest(
         )
 
 
-def _life(run: Json, worker: Json, began: Mapping[str, str]) -> tuple[datetime, datetime]:
-    """From a session's beginning for as long as its bill says; the run's where it is gone."""
-    if worker["worker_id"] not in began:
+def _life(run: Json, worker: Json) -> tuple[datetime, datetime]:
+    """From a session's beginning for as long as its bill says; the run's where nobody knows it."""
+    began_at = worker.get("began_at")
+    if began_at is None:
         return _period(run["started_at"], run["finished_at"])
-    lived = Buckets.from_seconds(worker["seconds"]).total
-    start = _moment(began[worker["worker_id"]])
+    start, lived = _moment(began_at), Buckets.from_seconds(worker["seconds"]).total
     return start, start + timedelta(microseconds=lived)
 
 

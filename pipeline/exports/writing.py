@@ -29,8 +29,7 @@ def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
         job, run = ledger.job(), ledger.run_manifest()
         if job is None or run is None:
             raise LookupError("the run is not finished")
-        began = {worker: session.started_at for worker, session in ledger.sessions().items()}
-        return cost_rows(job["job"]["name"], run, ledger.shard_manifests(shard_ids), began)
+        return cost_rows(job["job"]["name"], run, ledger.shard_manifests(shard_ids))
 
     try:
         ledger.export(layout.costs_key(ledger.run_id), lambda: encode_costs(rows()))

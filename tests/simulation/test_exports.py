@@ -21,9 +21,8 @@ def rows_of(universe: Universe) -> tuple[list[CostRow], Decimal]:
     ledger = universe.ledger
     run = ledger.run_manifest()
     assert run is not None
-    began = {worker: session.started_at for worker, session in ledger.sessions().items()}
     manifests = ledger.shard_manifests([shard.id for shard in universe.shards])
-    return cost_rows("nightly", run, manifests, began), Decimal(run["cost"]["total"])
+    return cost_rows("nightly", run, manifests), Decimal(run["cost"]["total"])
 
 
 def test_the_tables_of_every_night_add_up_to_its_bill() -> None:
