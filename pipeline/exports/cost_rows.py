@@ -6,13 +6,23 @@ A fold over the run's manifest and its shards', which never change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, dollars, share_out, sum_of
+from pipeline.core.money import (
+    Buckets,
+    Node,
+    NodePrice,
+    decimal_of,
+    dollars,
+    share_out,
+    share_out_each,
+    sum_of,
+)
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import charges
 
@@ -25,8 +35,9 @@ Part: TypeAlias = tuple[int, Decimal | None]
 class CostRow:
     """Time at one price: an attempt's or, where there is no `shard_id`, what a session had left.
 
-    The three amounts add up to what the books say of it; each is None where the price is unknown.
-    Tokens and rows of an attempt with several prices are shared out by the time spent decoding.
+    The three amounts add up to what the books say of it; each is None where time has an unknown
+    price. Rows and tokens are those that the shard published, as far as they are this attempt's;
+    where it had several prices, they are shared out by the time spent decoding.
     """
 
     run_id: str
@@ -95,11 +106,11 @@ def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]
 
 
 def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
-    for attempt in manifest["attempts"]:
+    for attempt, share in zip(manifest["attempts"], shares_of_attempts(manifest), strict=True):
         spans = charges(attempt)
         decoding = {n: each.useful + each.wasted for n, (_, each) in enumerate(spans)}
-        rows = share_out(attempt["rows"], decoding)
-        tokens = {name: share_out(count, decoding) for name, count in attempt["tokens"].items()}
+        rows = share_out(share.rows, decoding)
+        tokens = share_out_each(asdict(share.tokens), decoding)
         portion = attempt.get("portion", {})
         started_at, ended_at = _period(attempt["started_at"], attempt["ended_at"])
         for number, (price, buckets) in enumerate(spans):
@@ -115,7 +126,7 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
                 useful=dollars(buckets.useful, price.usd_per_hour),
                 wasted=dollars(buckets.wasted, price.usd_per_hour),
                 overhead=dollars(buckets.overhead, price.usd_per_hour),
-                tokens=TokenCounts(**{name: parts[number] for name, parts in tokens.items()}),
+                tokens=TokenCounts(**tokens[number]),
                 tags=manifest["tags"],
                 shard_id=manifest["shard_id"],
                 epoch=attempt["epoch"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -51,10 +51,17 @@ def test_no_second_no_token_and_no_row_is_lost_or_doubled(closed: Closed) -> Non
     documents = [*attempts, *closed.run["unallocated"]]
     told = [buckets for document in documents for _, buckets in charges(document)]
     assert sum((row.buckets for row in rows), Buckets()) == sum(told, Buckets())
-    expected = sum((TokenCounts(**attempt["tokens"]) for attempt in attempts), TokenCounts())
+    published = [TokenCounts(**manifest["tokens"]) for manifest in closed.manifests]
+    drafts = [TokenCounts(**attempt["tokens"]) for attempt in attempts]
     lost = sum(left["tokens"] for left in closed.run["unallocated"])
-    assert tokens_of(rows) == replace(expected, wasted=expected.wasted + lost)
-    assert sum(row.rows for row in rows) == sum(attempt["rows"] for attempt in attempts)
+    assert tokens_of(rows) == replace(
+        sum(published, TokenCounts(wasted=lost)),
+        draft_proposed=sum(each.draft_proposed for each in drafts),
+        draft_accepted=sum(each.draft_accepted for each in drafts),
+        copied=sum(each.copied for each in drafts),
+    )
+    assert sum(row.rows for row in rows) == sum(m["output"]["rows"] for m in closed.manifests)
+    assert min(min(asdict(row.tokens).values()) for row in rows) >= 0
 
 
 @bounded
@@ -116,14 +123,22 @@ def one_attempt(**changes: Any) -> Closed:
         "seconds": Buckets(useful=3_600_000_000).seconds(),
         **price,
         "rows": 1,
-        "tokens": {},
+        "tokens": asdict(TokenCounts()),
         "end": "published",
         "started_at": "2026-11-20T22:00:00Z",
         "ended_at": "2026-11-20T23:00:00Z",
         **changes,
     }
     run = {"workers": [], "unallocated": [], "run_id": "night", "cost": {"total": "1"}}
-    return Closed(run, [{"run_id": "night", "shard_id": 0, "tags": {}, "attempts": [attempt]}])
+    manifest = {
+        "run_id": "night",
+        "shard_id": 0,
+        "tags": {},
+        "attempts": [attempt],
+        "tokens": attempt["tokens"],
+        "output": {"rows": attempt["rows"]},
+    }
+    return Closed(run, [manifest])
 
 
 def test_a_portion_of_a_shard_is_told_apart() -> None:
@@ -149,7 +164,8 @@ def test_an_attempt_at_two_prices_is_two_rows_that_share_its_tokens_by_decoding_
         NodePrice(Decimal(usd), "a market").to_json() | {"seconds": spent.seconds()}
         for usd, spent in ((1, Buckets(useful=hour)), (2, Buckets(useful=3 * hour, idle=hour)))
     )
-    closed = one_attempt(prices=[one, two], rows=8, tokens={"output": 401, "draft_accepted": 4})
+    decoded = asdict(TokenCounts(output=401, draft_accepted=4))
+    closed = one_attempt(prices=[one, two], rows=8, tokens=decoded)
     closed.run["cost"]["total"] = "9"
     first, second = closed.rows()
     assert (first.total, second.total) == (Decimal(1), Decimal(8))
@@ -180,6 +196,20 @@ def test_a_rest_of_which_nobody_knows_when_it_began_has_the_hours_of_the_run(
     for row in closed.rows():
         if row.shard_id is None:
             assert row.ended_at == datetime(2026, 11, 21, 3, 30, 0, 125_000, tzinfo=UTC)
+
+
+def test_a_shards_tokens_and_rows_are_those_it_published_not_those_that_were_decoded() -> None:
+    """Two decoded a row each and the same one: of the copy that lost, nothing was published."""
+    closed = one_attempt()
+    [manifest] = closed.manifests
+    [attempt] = manifest["attempts"]
+    decoded = asdict(TokenCounts(input=7, output=50))
+    manifest["attempts"] = [attempt | {"tokens": decoded}, attempt | {"tokens": decoded}]
+    manifest["tokens"] = asdict(TokenCounts(input=7, output=50, wasted=50))
+    closed.run["cost"]["total"] = "2"
+    rows = closed.rows()
+    assert tokens_of(rows) == TokenCounts(input=7, output=50, wasted=50)
+    assert sum(row.rows for row in rows) == 1
 
 
 def test_an_attempt_of_a_worker_that_left_no_session_costs_nothing_and_keeps_no_table() -> None:
