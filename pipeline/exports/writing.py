@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from functools import cache
 
+from pipeline.accounts import ReadAccounts
 from pipeline.core import layout
 from pipeline.core.errors import SpotmillError, in_a_line
 from pipeline.documents import MISSHAPEN, in_words
@@ -17,7 +17,7 @@ from pipeline.ledger import Ledger
 log = logging.getLogger("spotmill")
 
 
-def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
+def write_exports(ledger: Ledger, accounts: ReadAccounts) -> None:
     """Write `costs.parquet` and `focus.parquet` of a finished run where they are missing.
 
     They follow from what changes no more, so whoever writes them writes the same. The run is
@@ -29,7 +29,7 @@ def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
         job, run = ledger.job(), ledger.run_manifest()
         if job is None or run is None:
             raise LookupError("the run is not finished")
-        return cost_rows(job["job"]["name"], run, ledger.shard_manifests(shard_ids))
+        return cost_rows(job["job"]["name"], run, accounts().manifests)
 
     try:
         ledger.export(layout.costs_key(ledger.run_id), lambda: encode_costs(rows()))

@@ -114,6 +114,31 @@ def test_what_is_there_is_left_alone_and_costs_no_reading(here: JobAtHand) -> No
     assert [call.verb for call in calls] == ["list", "list"]
 
 
+def test_closing_reads_no_manifest_and_no_session_twice_and_again_none_at_all(
+    here: JobAtHand, tmp_path: Path
+) -> None:
+    """The books, both tables and the last figures are made from what was read once."""
+    metrics = here.job.metrics.model_copy(update={"textfile": str(tmp_path / "prom")})
+    told = replace(here, job=here.job.model_copy(update={"metrics": metrics}))
+    calls: list[Call] = []
+
+    def noted(call: Call) -> bool:
+        calls.append(call)
+        return False
+
+    close(refusing(told, noted))
+    assert (tmp_path / f"prom/spotmill-{RUN}.prom").exists()
+    prefixes = (layout.shard_manifests_prefix(RUN), layout.sessions_prefix(RUN))
+    read = [call.key for call in calls if call.verb == "get" and call.key.startswith(prefixes)]
+    assert sorted(read) == [
+        *(layout.shard_manifest_key(RUN, shard_id) for shard_id in range(3)),
+        layout.session_key(RUN, "w1"),
+    ]
+    calls.clear()
+    close(refusing(here, noted))
+    assert [call for call in calls if call.key.startswith(prefixes)] == []
+
+
 @pytest.mark.parametrize(
     "refused",
     [
