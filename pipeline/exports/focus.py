@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipeline.core.money import dollars
 from pipeline.core.zones import place_of
 from pipeline.exports.cost_rows import CostRow, shared
 from pipeline.exports.focus_schema import FOCUS_SCHEMA, FOCUS_VERSION, PricingCategory, Use
+from pipeline.exports.months import by_month, month_of
 from pipeline.exports.parquet import encode, hours, tags_text, to_grain
 
 _UNKNOWN = "unknown"
@@ -41,7 +41,7 @@ _WORDS = {
 
 def encode_focus(rows: Sequence[CostRow]) -> bytes:
     """The same rows give the same bytes."""
-    records = [record for row in rows for record in _records(row)]
+    records = [record for row in rows for part in by_month(row) for record in _records(part)]
     return encode(
         pa.Table.from_pylist(records, FOCUS_SCHEMA),
         {"FocusVersion": FOCUS_VERSION, "DataGenerator": "spotmill"},
@@ -49,10 +49,11 @@ def encode_focus(rows: Sequence[CostRow]) -> bytes:
 
 
 def _records(row: CostRow) -> Iterator[dict[str, Any]]:
-    """A row for each use of the charge's time, but for those that took none and cost nothing."""
+    """A row for each use of the charge's time, but for those of which there is nothing to tell."""
     common = _common(row)
+    counts = (row.rows, row.tokens.input, row.tokens.cached_input)
     for use, micros, cost, tokens in _uses(row):
-        if micros or tokens or cost:
+        if micros or tokens or cost or (use is Use.USEFUL and any(counts)):
             yield common | _used(row, use, micros, cost, tokens)
 
 
@@ -100,7 +101,7 @@ def _used(row: CostRow, use: Use, micros: int, cost: Decimal | None, tokens: int
 def _common(row: CostRow) -> dict[str, Any]:
     node, resource = row.node, row.node.resource_id
     place = place_of(node.zone, resource)
-    started, ended = _month_of(row.started_at)
+    started, ended = month_of(row.started_at)
     pricing = _PRICING.get(node.lifecycle, PricingCategory.OTHER)
     typed = node.instance_type != _UNKNOWN
     return {
@@ -150,9 +151,3 @@ def _common(row: CostRow) -> dict[str, Any]:
         "x_Take": row.take,
         "x_WorkerId": row.worker_id,
     }
-
-
-def _month_of(moment: datetime) -> tuple[datetime, datetime]:
-    """The calendar month, which clouds bill by. A charge counts to the one in which it began."""
-    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return first, (first + timedelta(days=31)).replace(day=1)
