@@ -5,7 +5,7 @@ A fold over the run's manifest and its shards', which never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -70,17 +70,16 @@ class CostRow:
         return dollars(self.buckets.total, self.price.on_demand_usd_per_hour)
 
 
-def cost_rows(job: str, run: Json, manifests: Sequence[Json]) -> list[CostRow]:
+def cost_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRow]:
     """Every charge of a finished run: those of its shards in their order, then what is left of each
-    session. Raises `BooksUnbalanced` unless they add up to the run's `cost.total`, to the last
-    digit; one of them is None where that is null.
+    session. Raises `BooksUnbalanced` after the last unless they add up to the run's `cost.total`,
+    to the last digit; one of them is None where that is null.
     """
-    rows = [row for manifest in manifests for row in _of_shard(job, manifest)]
-    workers = {worker["worker_id"]: worker for worker in run["workers"]}
-    for left in run["unallocated"]:
-        worker = workers[left["worker_id"]]
-        rows += _of_rest(job, run, worker, left)
-    total, said = sum_of(row.total for row in rows), decimal_of(run["cost"]["total"])
+    total: Decimal | None = Decimal(0)
+    for row in _all_rows(job, run, manifests):
+        total = sum_of((total, row.total))
+        yield row
+    said = decimal_of(run["cost"]["total"])
     if total != said:
         raise BooksUnbalanced(
             f"the charges add up to {total}, not to the {said} of the run's manifest",
@@ -88,7 +87,6 @@ def cost_rows(job: str, run: Json, manifests: Sequence[Json]) -> list[CostRow]:
             why="a shard's manifest is missing, or one was altered",
             hint="run `spotmill verify` on this run",
         )
-    return rows
 
 
 def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]:
@@ -103,6 +101,14 @@ def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]
     longest = max(range(len(parts)), key=lambda number: parts[number][0])
     known[longest] += total - sum(known)
     return [*known]
+
+
+def _all_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRow]:
+    for manifest in manifests:
+        yield from _of_shard(job, manifest)
+    workers = {worker["worker_id"]: worker for worker in run["workers"]}
+    for left in run["unallocated"]:
+        yield from _of_rest(job, run, workers[left["worker_id"]], left)
 
 
 def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:

@@ -15,11 +15,9 @@ not conform until its nodes have prices. Whatever else nobody knows is null wher
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
-
-import pyarrow as pa
 
 from pipeline.core.manifest import CURRENCY
 from pipeline.core.money import dollars
@@ -39,11 +37,11 @@ _WORDS = {
 }
 
 
-def encode_focus(rows: Sequence[CostRow]) -> bytes:
+def encode_focus(rows: Iterable[CostRow]) -> bytes:
     """The same rows give the same bytes."""
-    records = [record for row in rows for part in by_month(row) for record in _records(part)]
     return encode(
-        pa.Table.from_pylist(records, FOCUS_SCHEMA),
+        (record for row in rows for part in by_month(row) for record in _records(part)),
+        FOCUS_SCHEMA,
         {"FocusVersion": FOCUS_VERSION, "DataGenerator": "spotmill"},
     )
 

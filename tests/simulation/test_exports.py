@@ -26,7 +26,7 @@ def rows_of(universe: Universe) -> tuple[list[CostRow], dict[str, Any]]:
     run = ledger.run_manifest()
     assert run is not None
     manifests = ledger.shard_manifests([shard.id for shard in universe.shards])
-    return cost_rows("nightly", run, manifests), run
+    return list(cost_rows("nightly", run, manifests)), run
 
 
 def test_the_tables_of_every_night_add_up_to_its_books() -> None:

@@ -46,7 +46,7 @@ class Closed:
     manifests: Sequence[Json]
 
     def rows(self) -> list[CostRow]:
-        return cost_rows("nightly", self.run, self.manifests)
+        return list(cost_rows("nightly", self.run, self.manifests))
 
 
 @st.composite
