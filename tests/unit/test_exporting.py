@@ -18,10 +18,13 @@ import pytest
 from pipeline import proving, wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core import layout
+from pipeline.core.money import Buckets, NodePrice, dollars
 from pipeline.documents import dump
+from pipeline.exports.costs import encode_costs
 from pipeline.spot.signals import NoNotice
 from pipeline.stores.faults import NO_FAULT, REFUSED, Call, Fault, FaultyStore
 from tests.e2e.house import job_file, questions, write
+from tests.unit.exported import cost_row
 
 RUN = "night"
 BOOK = """\
@@ -39,6 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobAtHand:
     monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
     monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
     monkeypatch.setenv("SPOTMILL_INSTANCE_ZONE", "us-east-1a")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_ID", "i-1")
     (tmp_path / "prices.yaml").write_text(BOOK)
     write(questions(6), str(tmp_path / "prompts/a.parquet"), row_group_size=2)
     sections: dict[str, Any] = {
@@ -184,14 +188,52 @@ def test_a_run_that_is_not_finished_has_no_tables(
     assert [here.store.get(key) for key in TABLES] == [None, None]
 
 
-def test_what_the_documentation_asks_of_them_is_answered(
+def documented(number: int) -> str:
+    """A query of the documentation, in the order that they stand there."""
+    text = (Path(__file__).parents[2] / "docs/exports.md").read_text()
+    queries: list[str] = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(queries) == 6
+    return queries[number]
+
+
+def asked(query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as database:
+        return database.sql(query).fetchall()
+
+
+def test_what_the_documentation_asks_of_a_run_is_what_its_books_say(
     here: JobAtHand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close(here)
+    run = close(here)
     monkeypatch.chdir(tmp_path / f"answers/runs/{RUN}")
-    text = (Path(__file__).parents[2] / "docs/exports.md").read_text()
-    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
-    assert len(queries) == 5
-    with duckdb.connect() as database:
-        for query in queries:
-            assert database.sql(query).fetchall(), query
+    total, tokens = Decimal(run["cost"]["total"]), run["tokens"]
+    assert asked(documented(0)) == [(total, Decimal(run["cost"]["uncertain"]))]
+    lost = sum(Decimal(manifest["cost"]["wasted"]) for manifest in manifests(here))
+    [by_zone] = asked(documented(1))
+    assert by_zone[:4] == ("search", "us-east-1a", "spot", total)
+    assert by_zone[4] >= lost
+    assert by_zone[5] == tokens["output"] > 0
+    assert asked(documented(2)) == [(0, total)]
+    [(project, saved, unknown, unknown_usd)] = asked(documented(3))
+    micros = sum(Buckets.from_seconds(worker["seconds"]).total for worker in run["workers"])
+    assert (project, unknown, unknown_usd) == ("search", 0, 0)
+    assert saved == pytest.approx(dollars(micros, Decimal(980_000 - 360_000)), abs=Decimal("1e-9"))
+    by_bucket = {bucket: (usd, count) for _, bucket, usd, count in asked(documented(4))}
+    assert by_bucket["useful"][1] == tokens["output"]
+    assert sum(usd for usd, _ in by_bucket.values()) == total
+    assert asked(documented(5)) == [("i-1", 0, total)]
+
+
+def test_savings_are_those_of_rows_that_have_an_on_demand_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that has none would count its cost, and nothing that was saved by it."""
+    unlisted = cost_row(price=NodePrice(Decimal(1), "a market", None))
+    unpriced = cost_row(price=NodePrice(None, "unknown"), useful=None, wasted=None, overhead=None)
+    (tmp_path / "costs.parquet").write_bytes(encode_costs([cost_row(), unlisted, unpriced]))
+    monkeypatch.chdir(tmp_path)
+    assert asked(documented(3)) == [("search", Decimal(18 - 6), 2, Decimal(6))]
+
+
+def manifests(here: JobAtHand) -> list[dict[str, Any]]:
+    return here.ledger.shard_manifests(range(3))
