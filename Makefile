@@ -63,13 +63,14 @@ unit: setup focus
 focus: $(FOCUS)/.installed ## install what checks focus.parquet under build/, where a Python 3.12 is
 
 # The validator takes no other Python, and no Arrow as new as ours. Tests that need it say so and are
-# skipped where there is none.
+# skipped where there is none, unless SPOTMILL_FOCUS_REQUIRED is set.
 $(FOCUS)/.installed: requirements/focus.lock
 	@for one in $(FOCUS_PYTHON) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12.*/bin/python3.12; do \
 		if "$$one" -c 'import sys; sys.exit(sys.version_info[1] != 12)' 2>/dev/null; then found=$$one; fi; \
 	done; \
 	if [ -z "$${found:-}" ]; then \
-		echo "==> no Python 3.12, so focus.parquet is not validated; FOCUS_PYTHON=... names one"; exit; \
+		echo "==> no Python 3.12, so focus.parquet is not validated; FOCUS_PYTHON=... names one"; \
+		exit $${SPOTMILL_FOCUS_REQUIRED:+1}; \
 	fi; \
 	echo "==> install the FOCUS validator (a minute)"; started=$$SECONDS; \
 	rm -rf $(FOCUS); "$$found" -m venv $(FOCUS); \

@@ -289,7 +289,12 @@ class Budget:
 
 
 def _refuse_unpriced(of_now: Mapping[str, Session]) -> None:
-    unpriced = [name for name, session in of_now.items() if session.bill.usd is None]
+    # One that has not spent a second yet has a bill, of nothing, and no price all the same.
+    unpriced = [
+        name
+        for name, session in of_now.items()
+        if None in (session.bill.usd, session.price.usd_per_hour)
+    ]
     if unpriced:
         raise WorkersFailed(
             "the budget cannot be held: a worker's price is unknown",

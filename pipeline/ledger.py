@@ -16,6 +16,7 @@ from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
+from pipeline.core.times import later_of
 from pipeline.documents import GetAll, Json, as_object, dump, dump_for_people, one_by_one, parse
 from pipeline.job_runs import as_job
 from pipeline.portion_ledger import PortionLedger
@@ -110,7 +111,8 @@ class Ledger:
         return [worker for key in keys if (worker := layout.worker_of_session(key)) is not None]
 
     def sessions(self) -> dict[str, Session]:
-        found = (self.session(worker_id) for worker_id in self.worker_ids())
+        keys = [layout.session_key(self.run_id, worker_id) for worker_id in self.worker_ids()]
+        found = self._all_parsed(keys, Session.from_json)
         return {session.worker_id: session for session in found if session is not None}
 
     # Money.
@@ -240,7 +242,10 @@ class Ledger:
 
     def shard_manifests(self, shard_ids: Collection[int]) -> list[Json]:
         """The manifests of published shards; a projection that is missing is made again."""
-        return [found for shard in sorted(shard_ids) if (found := self._manifest(shard))]
+        ids = sorted(shard_ids)
+        keys = [layout.shard_manifest_key(self.run_id, shard_id) for shard_id in ids]
+        read = zip(ids, self._all_parsed(keys, as_object), strict=True)
+        return [made for shard_id, found in read if (made := found or self._projected(shard_id))]
 
     def run_manifest(self) -> Json | None:
         return self._json(layout.run_manifest_key(self.run_id))
@@ -254,12 +259,11 @@ class Ledger:
         call wrote it. Whoever makes it makes the same, so nothing is lost with it."""
         return key not in self._store.list(key) and self._store.create(key, make())
 
-    def _manifest(self, shard_id: int) -> Json | None:
-        found = self.projected_manifest(shard_id)
-        if found is None and (part := self.part(shard_id)) is not None:
-            found = self.manifest_of_part(part)
-            if found is not None:
-                self.project_manifest(shard_id, dump(found))
+    def _projected(self, shard_id: int) -> Json | None:
+        part = self.part(shard_id)
+        found = None if part is None else self.manifest_of_part(part)
+        if found is not None:
+            self.project_manifest(shard_id, dump(found))
         return found
 
     def _attempt(
@@ -274,7 +278,7 @@ class Ledger:
             node=session.node if session else Node(),
             price=session.price if session else UNKNOWN_PRICE,
             started_at=claim.claimed_at,
-            ended_at=session.beat_at if session else claim.claimed_at,
+            ended_at=later_of(claim.claimed_at, session.beat_at) if session else claim.claimed_at,
             end="lost",
             portion=name.portion,
             take=name.take,
@@ -282,6 +286,8 @@ class Ledger:
         account = session.account(name) if session else None
         if session is None or account is None:
             return attempt
+        if session.still_at(name):
+            attempt = replace(attempt, ended_at=later_of(attempt.ended_at, session.beat_at))
         useful = account.useful_by_price(session.price)
         return lost_since(attempt, account.decoded, useful)
 
@@ -290,10 +296,17 @@ class Ledger:
         return frozenset(e for e, session in sessions.items() if session and session.only_loaded)
 
     def _checkpoints(self, keys: Sequence[str]) -> Iterator[Checkpoint]:
-        # A few at a time, so that not all the bodies of a long shard are in memory at once.
+        bodies = self._bodies(keys)
+        return (self._files.decode_checkpoint(body) for body in bodies if body is not None)
+
+    def _all_parsed(self, keys: Sequence[str], made_of: Callable[[Json], T]) -> Iterator[T | None]:
+        for key, body in zip(keys, self._bodies(keys), strict=True):
+            yield None if body is None else parse(body, made_of, key)
+
+    def _bodies(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        # Many at a time, since a store takes long to answer; not all, since they fill the memory.
         for first in range(0, len(keys), _READ_AT_ONCE):
-            bodies = self._get_all(self._store.get, keys[first : first + _READ_AT_ONCE])
-            yield from (self._files.decode_checkpoint(body) for body in bodies if body is not None)
+            yield from self._get_all(self._store.get, keys[first : first + _READ_AT_ONCE])
 
     def _json(self, key: str) -> Json | None:
         return self._parsed(key, as_object)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from pipeline.accounts import ReadAccounts, accounts_of
 from pipeline.core.cost_lines import RunBooks
 from pipeline.core.errors import (
     InputChanged,
@@ -19,7 +19,6 @@ from pipeline.core.shards import Shard
 from pipeline.ledger import Ledger
 
 Json = dict[str, Any]
-_THREADS = 16
 
 
 def join_run(ledger: Ledger, document: Json) -> Json:
@@ -48,16 +47,23 @@ def join_run(ledger: Ledger, document: Json) -> Json:
 
 
 def finish(
-    ledger: Ledger, provenance: Provenance, shards: Sequence[Shard], started_at: str, clock: Clock
+    ledger: Ledger,
+    provenance: Provenance,
+    shards: Sequence[Shard],
+    accounts: ReadAccounts,
+    started_at: str,
+    clock: Clock,
 ) -> Json:
-    """Close the books: the run's manifest, made now or earlier. Raises `BooksUnbalanced`."""
+    """Close the books: the run's manifest, made now or earlier. `accounts` are of all `shards`,
+    and asked for where it is made. Raises `BooksUnbalanced`."""
     if (known := ledger.run_manifest()) is not None:
         return known
-    manifests = ledger.shard_manifests([shard.id for shard in shards])
-    if manifests:
-        provenance = replace(provenance, model=manifests[0]["model"])
-    bills = [session.bill for _, session in sorted(ledger.sessions().items())]
-    manifest = run_manifest(provenance, shards, manifests, bills, started_at, clock.timestamp())
+    found = accounts()
+    if found.manifests:
+        provenance = replace(provenance, model=found.manifests[0]["model"])
+    manifest = run_manifest(
+        provenance, shards, found.manifests, found.bills, started_at, clock.timestamp()
+    )
     ledger.finish(manifest)
     finished = ledger.run_manifest()
     assert finished is not None  # noqa: S101 - created above, by this caller or another
@@ -101,24 +107,17 @@ def books_of(
     """A run's books as they were closed; of one in progress, as they would be if they were closed
     over what is published and beaten by now. Raises `BooksUnbalanced` when those make no sense."""
     closed = ledger.run_manifest()
-    # Before the sessions, whose beats have to be later than what shards charge them with.
-    manifests = _published_manifests(ledger)
-    sessions = sorted(ledger.sessions().items())
+    found = accounts_of(ledger, ledger.published())
     run = closed
     if run is None:
-        published = {manifest["shard_id"] for manifest in manifests}
+        published = {manifest["shard_id"] for manifest in found.manifests}
         # A run that nobody planned yet has published nothing.
         shards = [s for s in planned() if s.id in published] if published else []
-        bills = [session.bill for _, session in sessions]
-        run = run_manifest(provenance, shards, manifests, bills, started_at, clock.timestamp())
-    lived = {worker_id: (session.started_at, session.beat_at) for worker_id, session in sessions}
-    return RunBooks(run, manifests, lived, complete=closed is not None)
-
-
-def _published_manifests(ledger: Ledger) -> list[Json]:
-    """Many at once: there may be thousands of small objects to wait for."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(
-            lambda shard: ledger.shard_manifests([shard]), sorted(ledger.published())
+        run = run_manifest(
+            provenance, shards, found.manifests, found.bills, started_at, clock.timestamp()
         )
-        return [manifest for one in found for manifest in one]
+    lived = {
+        worker_id: (session.began_at, session.beat_at)
+        for worker_id, session in found.sessions.items()
+    }
+    return RunBooks(run, found.manifests, lived, complete=closed is not None)

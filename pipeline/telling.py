@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pipeline.accounts import ReadAccounts
 from pipeline.at_hand import JobAtHand
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.job import STANDARD_TAGS, without_folder
-from pipeline.ledger import Ledger
 from pipeline.metrics.engine import engine_figures
 from pipeline.metrics.figures import Subject, Told
 from pipeline.metrics.gpu import Gpus
@@ -23,7 +23,7 @@ from pipeline.supervisor import Told as ShownToRun
 
 _READ_AT_ONCE = 64
 _CLOSING_SECONDS = 60.0
-"""How long a finished run waits for its last figures, for which its manifests are read again."""
+"""How long a finished run waits for its last figures, for which manifests may have to be read."""
 
 
 @contextmanager
@@ -65,7 +65,11 @@ def telling_run(here: JobAtHand, planned: Sequence[Shard]) -> Iterator[ShownToRu
         if not shown:
             return None
         sessions, published = shown[0]
-        _take_in(folded, here.ledger, published, sessions)
+        new = sorted(set(published) - folded.shards)
+        # Some at a time, so that an interruption loses few of them.
+        for first in range(0, len(new), _READ_AT_ONCE):
+            some = new[first : first + _READ_AT_ONCE]
+            _take_in(folded, here.ledger.shard_manifests(some), sessions)
         return _of_run(here, planned, folded, sessions, None)
 
     def show(sessions: Mapping[str, Session], published: Collection[int]) -> None:
@@ -78,7 +82,9 @@ def telling_run(here: JobAtHand, planned: Sequence[Shard]) -> Iterator[ShownToRu
         yield show
 
 
-def tell_closed(here: JobAtHand, planned: Sequence[Shard], closed: Mapping[str, Any]) -> None:
+def tell_closed(
+    here: JobAtHand, planned: Sequence[Shard], accounts: ReadAccounts, closed: Mapping[str, Any]
+) -> None:
     """The last word on a run, whose books are closed: its manifest's own cost."""
     sinks = sinks_of(here.job.metrics, os.environ, of_run=True)
     if not sinks:
@@ -86,9 +92,9 @@ def tell_closed(here: JobAtHand, planned: Sequence[Shard], closed: Mapping[str, 
     folded = PublishedShards()
 
     def look() -> Told | None:
-        sessions = here.ledger.sessions()
-        _take_in(folded, here.ledger, [shard.id for shard in planned], sessions)
-        return _of_run(here, planned, folded, sessions, closed)
+        found = accounts()
+        _take_in(folded, found.manifests, found.sessions)
+        return _of_run(here, planned, folded, found.sessions, closed)
 
     with Teller(sinks, look, here.job.metrics.seconds, leave_seconds=_CLOSING_SECONDS):
         pass
@@ -96,16 +102,12 @@ def tell_closed(here: JobAtHand, planned: Sequence[Shard], closed: Mapping[str, 
 
 def _take_in(
     folded: PublishedShards,
-    ledger: Ledger,
-    published: Collection[int],
+    manifests: Iterable[Mapping[str, Any]],
     sessions: Mapping[str, Session],
 ) -> None:
     failed = {name for name, session in sessions.items() if session.state == "failed"}
-    new = sorted(set(published) - folded.shards)
-    # Some at a time, so that an interruption loses few of them.
-    for first in range(0, len(new), _READ_AT_ONCE):
-        for manifest in ledger.shard_manifests(new[first : first + _READ_AT_ONCE]):
-            folded.take(manifest, failed)
+    for manifest in manifests:
+        folded.take(manifest, failed)
 
 
 def _of_run(

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import psutil
 
+from pipeline.accounts import ReadAccounts, accounts_of
 from pipeline.allowance import AllowanceNotice
 from pipeline.at_hand import JobAtHand, checked_name
 from pipeline.claims import Claimer
@@ -155,15 +157,22 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     asked = Speculation(job.model.speculative, job.model.speculative)
     # Of a run without a shard; any other one says what its shards say.
     provenance = provenance_of(document, job, "unknown", asked)
-    closed = finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
-    export_books(here, plan)
-    tell_closed(here, plan.shards, closed)
-    return closed
+    accounts = _accounts(here, plan)
+    made = finish(
+        here.ledger, provenance, plan.shards, accounts, document["created_at"], SystemClock()
+    )
+    write_exports(here.ledger, accounts)
+    tell_closed(here, plan.shards, accounts, made)
+    return made
 
 
 def export_books(here: JobAtHand, plan: Plan) -> None:
     """Write what is missing of a finished run's cost tables. Raises nothing for want of them."""
-    write_exports(here.ledger, [shard.id for shard in plan.shards])
+    write_exports(here.ledger, _accounts(here, plan))
+
+
+def _accounts(here: JobAtHand, plan: Plan) -> ReadAccounts:
+    return cache(lambda: accounts_of(here.ledger, [shard.id for shard in plan.shards]))
 
 
 def status(here: JobAtHand) -> dict[str, Any]:

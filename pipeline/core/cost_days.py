@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, time, timedelta
-from decimal import Decimal
 
 from pipeline.core.cost_lines import Line
-from pipeline.core.money import DOLLAR_GRAIN, Buckets, share_out
+from pipeline.core.money import Buckets, share_out_dollars, share_out_each
 from pipeline.core.rows import TokenCounts
+from pipeline.core.times import MICROSECOND, cut, moment
 
 UNKNOWN_DAY = "unknown"
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def moment(timestamp: str) -> datetime | None:
-    """None for what is no ISO 8601 time. One without a zone is UTC."""
-    try:
-        read = datetime.fromisoformat(timestamp)
-    except ValueError:
-        return None
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
 def by_day(line: Line) -> dict[str, Line]:
@@ -34,17 +23,19 @@ def by_day(line: Line) -> dict[str, Line]:
     spent = _days_between(line.started_at, line.ended_at)
     if len(spent) == 1:
         return dict.fromkeys(spent, line)
-    buckets = _each(line.buckets.items(), spent)
-    tokens = _each(asdict(line.tokens), spent)
-    usd = None if line.usd is None else {k: _money(v, spent) for k, v in line.usd.items()}
-    on_demand = None if line.on_demand_usd is None else _money(line.on_demand_usd, spent)
+    buckets = share_out_each(line.buckets.items(), spent)
+    tokens = share_out_each(asdict(line.tokens), spent)
+    usd = (
+        None if line.usd is None else {k: share_out_dollars(v, spent) for k, v in line.usd.items()}
+    )
+    listed = None if line.on_demand_usd is None else share_out_dollars(line.on_demand_usd, spent)
     return {
         day: replace(
             line,
             buckets=Buckets(**buckets[day]),
             tokens=TokenCounts(**tokens[day]),
             usd=None if usd is None else {bucket: parts[day] for bucket, parts in usd.items()},
-            on_demand_usd=None if on_demand is None else on_demand[day],
+            on_demand_usd=None if listed is None else listed[day],
         )
         for day in spent
     }
@@ -55,23 +46,11 @@ def _days_between(started_at: str, ended_at: str) -> dict[str, int]:
     start, end = moment(started_at), moment(ended_at)
     if start is None or end is None:
         return {UNKNOWN_DAY: 1}
-    found: dict[str, int] = {}
-    while start.date() < end.date():
-        midnight = datetime.combine(start.date() + timedelta(days=1), time(), UTC)
-        found[start.date().isoformat()] = (midnight - start) // _MICROSECOND
-        start = midnight
-    rest = (end - start) // _MICROSECOND
-    if rest > 0 or not found:
-        found[start.date().isoformat()] = max(1, rest)
-    return found
+    parts = cut(start, end, _midnight_after)
+    return {
+        first.date().isoformat(): max(1, (last - first) // MICROSECOND) for first, last in parts
+    }
 
 
-def _each(amounts: Mapping[str, int], days: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """By day, then by name."""
-    shares = {name: share_out(amount, days) for name, amount in amounts.items()}
-    return {day: {name: share[day] for name, share in shares.items()} for day in days}
-
-
-def _money(amount: Decimal, days: Mapping[str, int]) -> dict[str, Decimal]:
-    shares = share_out(int(amount / DOLLAR_GRAIN), days)
-    return {day: grains * DOLLAR_GRAIN for day, grains in shares.items()}
+def _midnight_after(at: datetime) -> datetime:
+    return datetime.combine(at.date() + timedelta(days=1), time(), UTC)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.manifest import attempt_cost
-from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, share_out, sum_of
+from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, sum_of
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import Span, charges, together
 
@@ -89,8 +90,7 @@ def lines_of(books: RunBooks) -> list[Line]:
 
 
 def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
-    attempts = manifest["attempts"]
-    for attempt, tokens in zip(attempts, _tokens(manifest["tokens"], attempts), strict=True):
+    for attempt, share in zip(manifest["attempts"], shares_of_attempts(manifest), strict=True):
         spans = charges(attempt)
         yield Line(
             worker_id=attempt["worker_id"],
@@ -102,43 +102,7 @@ def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
             buckets=_sum(buckets for _, buckets in spans),
             usd=_by_bucket(spans, attempt_cost(attempt)),
             on_demand_usd=_on_demand(spans),
-            tokens=tokens,
-        )
-
-
-def _tokens(
-    shard: Mapping[str, int], attempts: Sequence[Mapping[str, Any]]
-) -> Iterator[TokenCounts]:
-    """What each attempt has of a shard's tokens: of those put in, by the rows it finished; of
-    those published, by what it decoded; of those wasted, by what it is known to have wasted.
-
-    Where nobody is known to have done any of it, the last attempt has all, which published.
-    """
-    if not attempts:
-        return
-    own = [attempt["tokens"] for attempt in attempts]
-    last = len(attempts) - 1
-
-    def shared(of: str, *weightings: Sequence[int]) -> dict[int, int]:
-        for weights in weightings:
-            if any(weights):
-                return share_out(shard[of], dict(enumerate(weights)))
-        return {last: shard[of]}
-
-    rows = [attempt["rows"] for attempt in attempts]
-    decoded = [tokens["output"] for tokens in own]
-    wasted = [tokens["wasted"] for tokens in own]
-    given, cached = shared("input", rows), shared("cached_input", rows)
-    output, lost = shared("output", decoded), shared("wasted", wasted, decoded)
-    for number, tokens in enumerate(own):
-        yield TokenCounts(
-            input=given.get(number, 0),
-            cached_input=cached.get(number, 0),
-            output=output.get(number, 0),
-            draft_proposed=tokens["draft_proposed"],
-            draft_accepted=tokens["draft_accepted"],
-            wasted=lost.get(number, 0),
-            copied=tokens["copied"],
+            tokens=share.tokens,
         )
 
 

@@ -14,6 +14,8 @@ MICROS_PER_SECOND = 1_000_000
 _HOUR_MICROS = Decimal(3_600 * MICROS_PER_SECOND)
 DOLLAR_GRAIN = Decimal("0.000000000001")
 """Amounts are rounded to this, the scale of decimal128(38, 12)."""
+HOST = "host:"
+"""What the instance id of a machine begins with that no cloud named: its host's name follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,12 @@ class Node:
     zone: str = "unknown"
     lifecycle: str = "unknown"
 
+    @property
+    def resource_id(self) -> str | None:
+        """What a provider's bill knows it by; None where nobody told but the machine itself."""
+        unbilled = self.instance_id == "unknown" or self.instance_id.startswith(HOST)
+        return None if unbilled else self.instance_id
+
 
 @dataclass(frozen=True, slots=True)
 class NodePrice:
@@ -102,10 +110,12 @@ UNKNOWN_PRICE = NodePrice(usd_per_hour=None, source="unknown")
 
 
 def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:
-    """Price times time, to the `DOLLAR_GRAIN`; None when the price is unknown."""
-    if usd_per_hour is None:
+    """Price times time, to the `DOLLAR_GRAIN`; None when the price is unknown, unless there is no
+    time to pay for."""
+    if usd_per_hour is None and micros:
         return None
-    return (usd_per_hour * micros / _HOUR_MICROS).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
+    usd = (usd_per_hour or Decimal(0)) * micros / _HOUR_MICROS
+    return usd.quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
 
 
 def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
@@ -124,6 +134,18 @@ def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
     for key in by_remainder[: total - sum(parts.values())]:
         parts[key] += 1
     return parts
+
+
+def share_out_each(amounts: Mapping[str, int], weights: Mapping[K, int]) -> dict[K, dict[str, int]]:
+    """Each amount shared out by itself: by the keys of `weights`, then by name."""
+    shares = {name: share_out(amount, weights) for name, amount in amounts.items()}
+    return {key: {name: share[key] for name, share in shares.items()} for key in weights}
+
+
+def share_out_dollars(usd: Decimal, weights: Mapping[K, int]) -> dict[K, Decimal]:
+    """As `share_out`, by the `DOLLAR_GRAIN`, which `usd` is a multiple of."""
+    shares = share_out(int(usd / DOLLAR_GRAIN), weights)
+    return {key: grains * DOLLAR_GRAIN for key, grains in shares.items()}
 
 
 def decimal_text(amount: Decimal | None) -> str | None:

@@ -41,7 +41,8 @@ class SessionBill:
 
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
     where it did not publish the shard itself. `start` says how its engine came about. One that did
-    not end may have lived longer, by `lease_micros` as far as anybody knows.
+    not end may have lived longer, by `lease_micros` as far as anybody knows. `began_at` is when its
+    process did, by its own clock.
     """
 
     worker_id: str
@@ -54,6 +55,7 @@ class SessionBill:
     attempts: Mapping[AttemptName, int] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     lease_micros: int = 0
+    began_at: str | None = None
 
     @property
     def buckets(self) -> Buckets:
@@ -131,6 +133,7 @@ def run_manifest(
             {
                 "worker_id": bill.worker_id,
                 "node": asdict(bill.node),
+                "began_at": bill.began_at,
                 **account_to_json(bill.spans),
                 "cost": decimal_text(bill.usd),
                 **({"uncertain": _uncertain(bill)} if bill.uncertain_micros else {}),

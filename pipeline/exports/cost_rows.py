@@ -1,19 +1,28 @@
 """What a run cost, charge by charge: each attempt at each price, and what no shard is charged for.
 
-A fold over the run's manifest and its shards', and what never changes of its sessions.
+A fold over the run's manifest and its shards', which never change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import Buckets, Node, NodePrice, decimal_of, dollars, share_out, sum_of
+from pipeline.core.money import (
+    Buckets,
+    Node,
+    NodePrice,
+    decimal_of,
+    dollars,
+    share_out,
+    share_out_each,
+    sum_of,
+)
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import charges
 
@@ -26,8 +35,9 @@ Part: TypeAlias = tuple[int, Decimal | None]
 class CostRow:
     """Time at one price: an attempt's or, where there is no `shard_id`, what a session had left.
 
-    The three amounts add up to what the books say of it; each is None where the price is unknown.
-    Tokens and rows of an attempt with several prices are shared out by the time spent decoding.
+    The three amounts add up to what the books say of it; each is None where time has an unknown
+    price. Rows and tokens are those that the shard published, as far as they are this attempt's;
+    where it had several prices, they are shared out by the time spent decoding.
     """
 
     run_id: str
@@ -60,22 +70,16 @@ class CostRow:
         return dollars(self.buckets.total, self.price.on_demand_usd_per_hour)
 
 
-def cost_rows(
-    job: str,
-    run: Json,
-    manifests: Sequence[Json],
-    began: Mapping[str, str] = MappingProxyType({}),
-) -> list[CostRow]:
+def cost_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRow]:
     """Every charge of a finished run: those of its shards in their order, then what is left of each
-    session. Raises `BooksUnbalanced` unless they add up to the run's `cost.total`, to the last
-    digit; one of them is None where that is null. `began` is when sessions did, by worker.
+    session. Raises `BooksUnbalanced` after the last unless they add up to the run's `cost.total`,
+    to the last digit; one of them is None where that is null.
     """
-    rows = [row for manifest in manifests for row in _of_shard(job, manifest)]
-    workers = {worker["worker_id"]: worker for worker in run["workers"]}
-    for left in run["unallocated"]:
-        worker = workers[left["worker_id"]]
-        rows += _of_rest(job, run, worker, left, _life(run, worker, began))
-    total, said = sum_of(row.total for row in rows), decimal_of(run["cost"]["total"])
+    total: Decimal | None = Decimal(0)
+    for row in _all_rows(job, run, manifests):
+        total = sum_of((total, row.total))
+        yield row
+    said = decimal_of(run["cost"]["total"])
     if total != said:
         raise BooksUnbalanced(
             f"the charges add up to {total}, not to the {said} of the run's manifest",
@@ -83,31 +87,36 @@ def cost_rows(
             why="a shard's manifest is missing, or one was altered",
             hint="run `spotmill verify` on this run",
         )
-    return rows
 
 
 def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]:
     """What each part cost, adding up to `total`: what rounding leaves falls to the longest.
 
-    Of an unknown `total`, parts that have a price beside others that have none are known.
+    Where it is unknown what they add up to, each is what its own price makes of it.
     """
     amounts = [dollars(micros, usd_per_hour) for micros, usd_per_hour in parts]
     known = [amount for amount in amounts if amount is not None]
-    if len(known) < len(amounts):
+    if total is None or len(known) < len(amounts):
         return amounts
-    if total is None:
-        return [None] * len(parts)
     longest = max(range(len(parts)), key=lambda number: parts[number][0])
     known[longest] += total - sum(known)
     return [*known]
 
 
+def _all_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRow]:
+    for manifest in manifests:
+        yield from _of_shard(job, manifest)
+    workers = {worker["worker_id"]: worker for worker in run["workers"]}
+    for left in run["unallocated"]:
+        yield from _of_rest(job, run, workers[left["worker_id"]], left)
+
+
 def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
-    for attempt in manifest["attempts"]:
+    for attempt, share in zip(manifest["attempts"], shares_of_attempts(manifest), strict=True):
         spans = charges(attempt)
         decoding = {n: each.useful + each.wasted for n, (_, each) in enumerate(spans)}
-        rows = share_out(attempt["rows"], decoding)
-        tokens = {name: share_out(count, decoding) for name, count in attempt["tokens"].items()}
+        rows = share_out(share.rows, decoding)
+        tokens = share_out_each(asdict(share.tokens), decoding)
         portion = attempt.get("portion", {})
         started_at, ended_at = _period(attempt["started_at"], attempt["ended_at"])
         for number, (price, buckets) in enumerate(spans):
@@ -123,7 +132,7 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
                 useful=dollars(buckets.useful, price.usd_per_hour),
                 wasted=dollars(buckets.wasted, price.usd_per_hour),
                 overhead=dollars(buckets.overhead, price.usd_per_hour),
-                tokens=TokenCounts(**{name: parts[number] for name, parts in tokens.items()}),
+                tokens=TokenCounts(**tokens[number]),
                 tags=manifest["tags"],
                 shard_id=manifest["shard_id"],
                 epoch=attempt["epoch"],
@@ -134,16 +143,14 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
             )
 
 
-def _of_rest(
-    job: str, run: Json, worker: Json, left: Json, life: tuple[datetime, datetime]
-) -> Iterator[CostRow]:
+def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]:
     """A session's rest, which may have been at any time of its life."""
     spans = charges(left)
     totals = shared(
         decimal_of(left["cost"]), [(each.total, price.usd_per_hour) for price, each in spans]
     )
     lost = share_out(left["tokens"], {n: each.wasted for n, (_, each) in enumerate(spans)})
-    started_at, ended_at = life
+    started_at, ended_at = _life(run, worker)
     for number, (price, buckets) in enumerate(spans):
         # The first of equals takes what rounding leaves: a rest is overhead before all.
         parts = (buckets.overhead, buckets.wasted, buckets.useful)
@@ -167,12 +174,12 @@ def _of_rest(
         )
 
 
-def _life(run: Json, worker: Json, began: Mapping[str, str]) -> tuple[datetime, datetime]:
-    """From a session's beginning for as long as its bill says; the run's where it is gone."""
-    if worker["worker_id"] not in began:
+def _life(run: Json, worker: Json) -> tuple[datetime, datetime]:
+    """From a session's beginning for as long as its bill says; the run's where nobody knows it."""
+    began_at = worker.get("began_at")
+    if began_at is None:
         return _period(run["started_at"], run["finished_at"])
-    lived = Buckets.from_seconds(worker["seconds"]).total
-    start = _moment(began[worker["worker_id"]])
+    start, lived = _moment(began_at), Buckets.from_seconds(worker["seconds"]).total
     return start, start + timedelta(microseconds=lived)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -67,10 +67,10 @@ COSTS_SCHEMA = pa.schema(
 null: sum `cost` only where none is. Node columns hold `unknown` where nobody knew better."""
 
 
-def encode_costs(rows: Sequence[CostRow]) -> bytes:
+def encode_costs(rows: Iterable[CostRow]) -> bytes:
     """The same rows give the same bytes."""
-    table = pa.Table.from_pylist([_record(row) for row in rows], COSTS_SCHEMA)
-    return encode(table, {"spotmill.schema_version": str(SCHEMA_VERSION)})
+    metadata = {"spotmill.schema_version": str(SCHEMA_VERSION)}
+    return encode(map(_record, rows), COSTS_SCHEMA, metadata)
 
 
 def _record(row: CostRow) -> dict[str, Any]:

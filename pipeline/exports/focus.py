@@ -15,18 +15,16 @@ not conform until its nodes have prices. Whatever else nobody knows is null wher
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.core.manifest import CURRENCY
 from pipeline.core.money import dollars
-from pipeline.exports.clouds import place_of
+from pipeline.core.zones import place_of
 from pipeline.exports.cost_rows import CostRow, shared
 from pipeline.exports.focus_schema import FOCUS_SCHEMA, FOCUS_VERSION, PricingCategory, Use
+from pipeline.exports.months import by_month, month_of
 from pipeline.exports.parquet import encode, hours, tags_text, to_grain
 
 _UNKNOWN = "unknown"
@@ -39,20 +37,21 @@ _WORDS = {
 }
 
 
-def encode_focus(rows: Sequence[CostRow]) -> bytes:
+def encode_focus(rows: Iterable[CostRow]) -> bytes:
     """The same rows give the same bytes."""
-    records = [record for row in rows for record in _records(row)]
     return encode(
-        pa.Table.from_pylist(records, FOCUS_SCHEMA),
+        (record for row in rows for part in by_month(row) for record in _records(part)),
+        FOCUS_SCHEMA,
         {"FocusVersion": FOCUS_VERSION, "DataGenerator": "spotmill"},
     )
 
 
 def _records(row: CostRow) -> Iterator[dict[str, Any]]:
-    """A row for each use of the charge's time, but for those that took none and cost nothing."""
+    """A row for each use of the charge's time, but for those of which there is nothing to tell."""
     common = _common(row)
+    counts = (row.rows, row.tokens.input, row.tokens.cached_input)
     for use, micros, cost, tokens in _uses(row):
-        if micros or tokens or cost:
+        if micros or tokens or cost or (use is Use.USEFUL and any(counts)):
             yield common | _used(row, use, micros, cost, tokens)
 
 
@@ -98,12 +97,13 @@ def _used(row: CostRow, use: Use, micros: int, cost: Decimal | None, tokens: int
 
 
 def _common(row: CostRow) -> dict[str, Any]:
-    node, place = row.node, place_of(row.node.zone)
-    started, ended = _month_of(row.started_at)
+    node, resource = row.node, row.node.resource_id
+    place = place_of(node.zone, resource)
+    started, ended = month_of(row.started_at)
     pricing = _PRICING.get(node.lifecycle, PricingCategory.OTHER)
-    typed, named = node.instance_type != _UNKNOWN, node.instance_id != _UNKNOWN
+    typed = node.instance_type != _UNKNOWN
     return {
-        "AvailabilityZone": None if node.zone == _UNKNOWN else node.zone,
+        "AvailabilityZone": place.zone,
         "BilledCost": Decimal(0),
         "BillingAccountId": row.job,
         "BillingAccountName": row.job,
@@ -124,14 +124,14 @@ def _common(row: CostRow) -> dict[str, Any]:
         "PublisherName": "spotmill",
         "RegionId": place.region,
         "RegionName": place.region,
-        "ResourceId": node.instance_id if named else None,
-        "ResourceType": "Virtual Machine" if named else None,
+        "ResourceId": resource,
+        "ResourceType": None if resource is None else "Virtual Machine",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "spotmill",
         "ServiceSubcategory": "Generative AI",
         "SkuId": node.instance_type,
         "SkuMeter": "Instance Hours",
-        "SkuPriceDetails": json.dumps({"F_InstanceType": node.instance_type}) if typed else None,
+        "SkuPriceDetails": json.dumps({"InstanceType": node.instance_type}) if typed else None,
         "SkuPriceId": f"{node.instance_type}/{node.lifecycle}/{node.zone}",
         "SubAccountId": row.run_id,
         "SubAccountName": row.run_id,
@@ -149,9 +149,3 @@ def _common(row: CostRow) -> dict[str, Any]:
         "x_Take": row.take,
         "x_WorkerId": row.worker_id,
     }
-
-
-def _month_of(moment: datetime) -> tuple[datetime, datetime]:
-    """The calendar month, which clouds bill by. A charge counts to the one in which it began."""
-    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return first, (first + timedelta(days=31)).replace(day=1)

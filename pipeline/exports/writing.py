@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Iterator
 from functools import cache
 
+from pipeline.accounts import ReadAccounts
 from pipeline.core import layout
 from pipeline.core.errors import SpotmillError, in_a_line
-from pipeline.documents import MISSHAPEN, in_words
+from pipeline.documents import MISSHAPEN, Json, in_words
 from pipeline.exports.cost_rows import CostRow, cost_rows
 from pipeline.exports.costs import encode_costs
 from pipeline.exports.focus import encode_focus
@@ -17,7 +18,7 @@ from pipeline.ledger import Ledger
 log = logging.getLogger("spotmill")
 
 
-def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
+def write_exports(ledger: Ledger, accounts: ReadAccounts) -> None:
     """Write `costs.parquet` and `focus.parquet` of a finished run where they are missing.
 
     They follow from what changes no more, so whoever writes them writes the same. The run is
@@ -25,12 +26,15 @@ def write_exports(ledger: Ledger, shard_ids: Collection[int]) -> None:
     """
 
     @cache
-    def rows() -> list[CostRow]:
+    def closed() -> tuple[str, Json]:
         job, run = ledger.job(), ledger.run_manifest()
         if job is None or run is None:
             raise LookupError("the run is not finished")
-        began = {worker: session.started_at for worker, session in ledger.sessions().items()}
-        return cost_rows(job["job"]["name"], run, ledger.shard_manifests(shard_ids), began)
+        return job["job"]["name"], run
+
+    def rows() -> Iterator[CostRow]:
+        job, run = closed()
+        return cost_rows(job, run, accounts().manifests)
 
     try:
         ledger.export(layout.costs_key(ledger.run_id), lambda: encode_costs(rows()))

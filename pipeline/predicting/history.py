@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
-from pipeline.core import layout
 from pipeline.core.errors import ObjectDamaged, in_a_line
 from pipeline.core.money import Buckets, decimal_of
 from pipeline.core.past import PastRun, PastSession, row_spread_of
-from pipeline.core.ports import ObjectStore
-from pipeline.documents import MISSHAPEN, as_object, parse
+from pipeline.documents import MISSHAPEN
 from pipeline.job import JobSpec, without_folder
-from pipeline.stores.together import get_together
 
 log = logging.getLogger("spotmill")
 
@@ -48,9 +45,9 @@ def earlier_runs(here: JobAtHand, but: str = "") -> list[EarlierRun]:
     for run in here.runs.complete(but=but):
         try:
             spec = JobSpec.model_validate(run.job["job"])
-            keys = here.store.list(layout.shard_manifests_prefix(run.run_id))
-            wanted = _evenly(keys, left)
-            manifests = _shard_manifests(here.store, wanted)
+            ledger = replace(here, run_id=run.run_id).ledger
+            wanted = _evenly(sorted(ledger.projected_shards()), left)
+            manifests = ledger.shard_manifests(wanted)
             all_read = len(manifests) == run.manifest["shards"]
             told = past_run(run.manifest, manifests, all_read)
         except (*MISSHAPEN, ObjectDamaged) as problem:
@@ -63,16 +60,10 @@ def earlier_runs(here: JobAtHand, but: str = "") -> list[EarlierRun]:
     return made
 
 
-def _shard_manifests(store: ObjectStore, keys: Sequence[str]) -> list[Json]:
-    bodies = get_together(store.get, keys)
-    pairs = zip(keys, bodies, strict=True)
-    return [parse(body, as_object, key) for key, body in pairs if body is not None]
-
-
-def _evenly(keys: Sequence[str], most: int) -> list[str]:
-    if len(keys) <= most:
-        return list(keys)
-    return [keys[n * len(keys) // most] for n in range(most)]
+def _evenly(shard_ids: Sequence[int], most: int) -> Sequence[int]:
+    if len(shard_ids) <= most:
+        return shard_ids
+    return [shard_ids[n * len(shard_ids) // most] for n in range(most)]
 
 
 def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool) -> PastRun:

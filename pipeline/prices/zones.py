@@ -1,17 +1,16 @@
-"""What a zone's name says."""
+"""What a zone's name says of prices."""
 
 from __future__ import annotations
 
 import re
 
-_EC2_ZONE = re.compile(r"([a-z]{2}(?:-[a-z]+){1,2}-\d+)(?:[a-z]|-[a-z]+-\d+[a-z])")
-"""us-east-1a, us-gov-west-1b, and the Local Zone us-west-2-lax-1a. No other cloud's look so."""
+from pipeline.core.zones import AWS, place_of
 
 
 def region_of(zone: str) -> str | None:
     """The EC2 region that a zone belongs to; None when this is no zone of EC2's."""
-    found = _EC2_ZONE.fullmatch(zone)
-    return None if found is None else found[1]
+    place = place_of(zone)
+    return place.region if place.issuer == AWS else None
 
 
 def is_zone_of(zone: str, region: str) -> bool:

@@ -123,7 +123,8 @@ def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
 
     https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service: `priority` is
     `Spot` (or `Low`, in old scale sets), `Regular`, or empty for a regular VM without one. Zones
-    are numbers within a location, and some VMs have none.
+    are numbers within a location, and some VMs have none. Bills know a VM by its resource id, which
+    they write in small letters, since Azure's names do not differ by case.
     """
     answer = httpx.get(
         f"{endpoint.rstrip('/')}{_COMPUTE}",
@@ -135,7 +136,7 @@ def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
     compute = answer.raise_for_status().json()
     place = (compute["location"], compute.get("zone"))
     return Node(
-        instance_id=compute["vmId"],
+        instance_id=compute["resourceId"].lower(),
         instance_type=compute["vmSize"],
         zone="-".join(part for part in place if part),
         lifecycle=_LIFECYCLES.get(str(compute.get("priority")).casefold(), "unknown"),

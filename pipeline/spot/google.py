@@ -83,7 +83,8 @@ def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
     """Raises what httpx raises.
 
     https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys: spot VMs are
-    preemptible as well; type and zone come as `projects/<number>/zones/<zone>`.
+    preemptible as well; type and zone come as `projects/<number>/zones/<zone>`. Bills end their
+    `resource.global_name` with the id.
     """
     with httpx.Client(
         base_url=f"{endpoint.rstrip('/')}/computeMetadata/v1/instance/",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.core.money import Node
+from pipeline.core.money import HOST, Node
 from pipeline.spot.cloud import DMI, Cloud, cloud_chosen, endpoint_chosen
 
 log = logging.getLogger("spotmill.spot")
@@ -20,6 +20,8 @@ _PATIENCE_SECONDS = 5.0
 """A service that is there answers in milliseconds; one that isn't must not hold up a worker."""
 _PAUSE_SECONDS = 0.5
 _NAME = re.compile(r"[\w.-]{1,200}")
+_AZURE_RESOURCE = re.compile(r"/subscriptions(?:/[\w.()-]{1,90}){7,9}")
+"""That of a VM, or of one in a scale set: names of resource groups may have brackets."""
 
 
 def node_at_hand(
@@ -30,9 +32,9 @@ def node_at_hand(
     """`SPOTMILL_INSTANCE_ID`, `_TYPE`, `_ZONE` and `_LIFECYCLE` (spot or on-demand), and what they
     leave open from the metadata service of the cloud that notices come from; else unknown.
 
-    Without an instance id the host's name stands in, so that two machines can be told apart.
-    Waits for `patience_seconds` at most, where there is a cloud. Raises `JobInvalid` for
-    settings that make no sense.
+    Without an instance id the host's name stands in, so that two machines can be told apart; it is
+    marked, since no bill knows it. Waits for `patience_seconds` at most, where there is a cloud.
+    Raises `JobInvalid` for settings that make no sense.
     """
     told = {
         name: environment.get(variable) or "unknown"
@@ -48,7 +50,7 @@ def node_at_hand(
         found = asdict(_asked(cloud, endpoint_chosen(environment), patience_seconds))
         told = {name: found[name] if text == "unknown" else text for name, text in told.items()}
     if told["instance_id"] == "unknown":
-        told["instance_id"] = socket.gethostname()
+        told["instance_id"] = f"{HOST}{socket.gethostname()}"
     return Node(**told)
 
 
@@ -79,8 +81,9 @@ def _asked(cloud: Cloud, endpoint: str | None, patience_seconds: float) -> Node:
 
 def _checked(node: Node) -> Node:
     """Names come as plain text, for which the error page of any proxy would do."""
-    for text in asdict(node).values():
-        if not _NAME.fullmatch(text):
+    for name, text in asdict(node).items():
+        is_resource = name == "instance_id" and _AZURE_RESOURCE.fullmatch(text)
+        if not is_resource and not _NAME.fullmatch(text):
             raise ValueError(f"{text[:80]!r} is nothing that a node is called")
     return node
 

@@ -32,6 +32,8 @@ class AzureMetadata(MetadataDouble):
         self.first_seconds = 0.0
         self.about = {
             "vmId": "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+            "resourceId": "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourceGroups/"
+            "Night_(Batch).1/providers/Microsoft.Compute/virtualMachines/worker_3",
             "vmSize": "Standard_NC24ads_A100_v4",
             "location": "eastus",
             "zone": "1",

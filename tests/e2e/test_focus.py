@@ -6,7 +6,11 @@ held by `tests/unit/test_focus_table.py`.
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,11 +22,19 @@ from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import TokenCounts
 from pipeline.exports.cost_rows import CostRow
 from pipeline.exports.focus import encode_focus
-from tests.e2e.focus_validator import INSTALLED, NothingValidated, validate, verdict_of
-from tests.unit.exported import cost_row
+from tests.e2e.focus_validator import (
+    INSTALLED,
+    REQUIRED,
+    NothingValidated,
+    may_be_skipped,
+    validate,
+    verdict_of,
+)
+from tests.e2e.house import ROOT
+from tests.unit.exported import AZURE_VM, cost_row
 
 installed = pytest.mark.skipif(
-    not INSTALLED.is_file(),
+    may_be_skipped(INSTALLED, os.environ),
     reason="the FOCUS validator is not installed: `make focus`, which needs a Python 3.12",
 )
 
@@ -37,7 +49,7 @@ FALSE_POSITIVES = {
 
 def charges() -> list[CostRow]:
     """Whatever a table may hold: each lifecycle, each cloud, rests, several prices, rounding."""
-    zones = ("us-east-1a", "us-central1-a", "eastus2-1", "cellar", "unknown")
+    zones = ("us-east-1a", "us-central1-ai1a", "eastus2-1", "cellar", "unknown")
     lifecycles = ("spot", "on-demand", "unknown")
     nodes = [Node("i-1", "g6.xlarge", zone, kind) for zone in zones for kind in lifecycles]
     rows = [cost_row(node=node, shard_id=number) for number, node in enumerate(nodes)]
@@ -52,6 +64,12 @@ def charges() -> list[CostRow]:
         replace(rest, node=Node()),
         replace(left, useful=Decimal(0), wasted=Decimal(0), overhead=-grain),
         replace(odd, wasted=Decimal(0), overhead=Decimal(0), portion=2, take=1),
+        replace(rest, node=Node("host:box-7", "laptop", "desk", "on-demand")),
+        replace(rest, node=Node(AZURE_VM, "Standard_NC24ads_A100_v4", "eastus2", "spot")),
+        cost_row(
+            started_at=datetime(2026, 12, 31, 22, tzinfo=UTC),
+            ended_at=datetime(2027, 1, 1, 4, tzinfo=UTC),
+        ),
     ]
 
 
@@ -101,6 +119,27 @@ def test_an_unknown_price_does_not_pass_for_a_known_one(tmp_path: Path) -> None:
     path.write_bytes(encode_focus([*charges(), unknown]))
     failed = validate(path).failed
     assert "EffectiveCost-C-003-M" in failed, sorted(failed)
+
+
+def test_ci_does_not_pass_for_want_of_the_validator(tmp_path: Path) -> None:
+    nowhere = tmp_path / ".installed"
+    assert f"export {REQUIRED}=1\n" in (ROOT / ".ci/run").read_text()
+    assert may_be_skipped(nowhere, {})
+    assert not may_be_skipped(nowhere, {REQUIRED: "1"})
+    with pytest.raises(NothingValidated, match="make focus"):
+        validate(tmp_path / "focus.parquet", nowhere)
+
+
+@pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 2)])
+def test_make_says_whether_it_could_install_it(tmp_path: Path, required: str, code: int) -> None:
+    """On a machine that has no Python 3.12."""
+    make = shutil.which("make")
+    assert make is not None
+    command = [make, "focus", f"FOCUS={tmp_path / 'focus'}", "FOCUS_PYTHON=no-such-python"]
+    environment = {**os.environ, "PYENV_ROOT": str(tmp_path), REQUIRED: required}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "no Python 3.12" in done.stdout
 
 
 PRINTED = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import polars as pl
 
@@ -16,27 +17,30 @@ from tests.simulation.universe import Universe
 SEEDS = range(1, 61)
 
 
-def rows_of(universe: Universe) -> tuple[list[CostRow], Decimal]:
-    """What is exported of a night that is over, and what its manifest says it cost."""
+TOKENS = ("input", "cached_input", "output", "copied", "wasted", "draft_proposed", "draft_accepted")
+
+
+def rows_of(universe: Universe) -> tuple[list[CostRow], dict[str, Any]]:
+    """What is exported of a night that is over, and its manifest."""
     ledger = universe.ledger
     run = ledger.run_manifest()
     assert run is not None
-    began = {worker: session.started_at for worker, session in ledger.sessions().items()}
     manifests = ledger.shard_manifests([shard.id for shard in universe.shards])
-    return cost_rows("nightly", run, manifests, began), Decimal(run["cost"]["total"])
+    return list(cost_rows("nightly", run, manifests)), run
 
 
-def test_the_tables_of_every_night_add_up_to_its_bill() -> None:
+def test_the_tables_of_every_night_add_up_to_its_books() -> None:
     wrong: dict[int, tuple[object, ...]] = {}
-    repriced = ended_badly = helped = 0
+    repriced = ended_badly = helped = copied = twice = 0
     for seed in SEEDS:
         universe = Universe(night(seed))
         try:
             universe.run()
-            rows, total = rows_of(universe)
+            rows, run = rows_of(universe)
         finally:
             universe.abandon()
         costs, focus = pl.read_parquet(encode_costs(rows)), pl.read_parquet(encode_focus(rows))
+        total = Decimal(run["cost"]["total"])
         sums = (
             sum_of(row.total for row in rows),
             costs["cost"].sum(),
@@ -45,9 +49,18 @@ def test_the_tables_of_every_night_add_up_to_its_bill() -> None:
         least = min(focus["EffectiveCost"].min(), costs["seconds"].min())
         if set(sums) != {total} or least < Decimal("-1e-9"):
             wrong[seed] = (total, *sums, least)
+        told = {name: costs[f"{name}_tokens"].sum() for name in TOKENS}
+        counted = (told, costs["rows"].sum(), focus["x_Rows"].sum(), focus["x_InputTokens"].sum())
+        tokens, answered = run["tokens"], run["output"]["rows"]
+        if counted != (tokens, answered, answered, tokens["input"]):
+            wrong[seed] = (tokens, answered, *counted)
+        if focus["ConsumedQuantity"].sum() != tokens["output"] + tokens["wasted"]:
+            wrong[seed] = (tokens, focus["ConsumedQuantity"].sum())
         attempts = [(row.shard_id, row.epoch, row.portion, row.take) for row in rows if row.end]
         repriced += len(attempts) - len(set(attempts))
         ended_badly += sum(row.end == "lost" for row in rows)
         helped += sum(row.portion is not None for row in rows)
+        copied += tokens["copied"]
+        twice += tokens["wasted"]
     assert wrong == {}
-    assert min(repriced, ended_badly, helped) > 10, (repriced, ended_badly, helped)
+    assert min(repriced, ended_badly, helped, copied, twice) > 10

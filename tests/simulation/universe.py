@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from tenacity import RetryCallState
 from tenacity.stop import stop_after_attempt
 
+from pipeline.accounts import accounts_of
 from pipeline.allowance import AllowanceNotice
 from pipeline.claims import Claimer
 from pipeline.core.errors import (
@@ -146,7 +148,8 @@ class Universe:
                 name=process.name,
             ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
-            manifest = finish(ledger, PROVENANCE, self.shards, began, process)
+            accounts = partial(accounts_of, ledger, [shard.id for shard in self.shards])
+            manifest = finish(ledger, PROVENANCE, self.shards, accounts, began, process)
         except (StoreUnavailable, PoolUnavailable, WorkersFailed, BudgetReached) as problem:
             return problem
         self.manifests.append(manifest)

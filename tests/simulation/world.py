@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from pipeline.accounts import accounts_of
 from pipeline.claims import Claimer
 from pipeline.core.errors import EngineDied, EngineFailed, Interrupted, SpotmillError
 from pipeline.core.manifest import Provenance
@@ -173,7 +175,9 @@ class World:
         assert len(self.ledger.published()) == len(self.shards), "successors leave work undone"
 
     def finish(self) -> dict[str, Any]:
-        return finish(self.ledger, self.provenance, self.shards, "earlier", self.clock)
+        ledger = self.ledger
+        accounts = partial(accounts_of, ledger, [shard.id for shard in self.shards])
+        return finish(ledger, self.provenance, self.shards, accounts, "earlier", self.clock)
 
     def answers(self) -> dict[int, list[FinishedRow]]:
         """The published rows, by shard."""

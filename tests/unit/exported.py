@@ -23,6 +23,10 @@ from tests.unit.strategies import token_counts
 STARTED, ENDED = "2026-11-20T22:00:00.000Z", "2026-11-21T03:30:00.125Z"
 TAGS = {"Project": "search", "Team": "data", "Environment": "prod", "ModelID": "m", "Über": 'a"b'}
 HOUR = 3_600_000_000
+AZURE_VM = (
+    "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourcegroups/night/providers/"
+    "microsoft.compute/virtualmachines/worker_3"
+)
 Json = dict[str, Any]
 
 nodes = st.builds(
@@ -42,7 +46,7 @@ class Closed:
     manifests: Sequence[Json]
 
     def rows(self) -> list[CostRow]:
-        return cost_rows("nightly", self.run, self.manifests)
+        return list(cost_rows("nightly", self.run, self.manifests))
 
 
 @st.composite
@@ -87,8 +91,8 @@ def cost_row(**changes: Any) -> CostRow:
         "job": "nightly",
         "worker_id": "w1",
         "node": Node("i-1", "g6.xlarge", "us-east-1a", "spot"),
-        "started_at": datetime(2026, 12, 31, 22, tzinfo=UTC),
-        "ended_at": datetime(2027, 1, 1, 4, tzinfo=UTC),
+        "started_at": datetime(2026, 12, 30, 22, tzinfo=UTC),
+        "ended_at": datetime(2026, 12, 31, 4, tzinfo=UTC),
         "price": NodePrice(Decimal(1), "a book", Decimal(3)),
         "buckets": Buckets(HOUR, HOUR, HOUR, HOUR, HOUR, HOUR),
         "useful": Decimal(1),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.budget import Budget, BudgetTerms
 from pipeline.core.budget import (
     Meter,
     Sight,
@@ -19,6 +20,9 @@ from pipeline.core.budget import (
     spent_usd,
     warns_at,
 )
+from pipeline.core.errors import WorkersFailed
+from pipeline.core.money import UNKNOWN_PRICE, Node
+from pipeline.core.session import Session
 
 prices = st.decimals("0", "40", places=4)
 seconds = st.floats(0, 5_000)
@@ -26,6 +30,14 @@ meters = st.lists(
     st.builds(Meter, st.decimals("0", "50", places=6), prices, seconds, st.booleans())
 )
 LEASE = 30.0
+
+
+def test_a_worker_without_a_price_is_refused_before_it_has_spent_a_second() -> None:
+    """Its bill, of no time, is known: 0."""
+    silent = {"w": Session("w", 0, "load", "began", "beat", Node(), UNKNOWN_PRICE)}
+    budget = Budget(BudgetTerms(budget_usd=Decimal(1)), asked_for={})
+    with pytest.raises(WorkersFailed, match="price is unknown"):
+        budget.look(silent, of_now=silent, began=0.0, now=1.0)
 
 
 @given(meters, seconds)

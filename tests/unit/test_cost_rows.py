@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.checkpoint import Attempt
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import Buckets, NodePrice, sum_of
-from pipeline.core.rows import TokenCounts
-from pipeline.core.spans import charges
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, sum_of
+from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.run_manifest import SessionBill, run_manifest
+from pipeline.core.spans import Span, charges
 from pipeline.exports.cost_rows import cost_rows, shared
+from pipeline.exports.costs import encode_costs
+from pipeline.exports.focus import encode_focus
+from tests.unit.books import PROVENANCE, manifest_of, shard_of
 from tests.unit.exported import Closed, closed_books, tokens_of
 from tests.unit.strategies import any_prices, bounded, prices_per_hour
 
@@ -45,10 +51,17 @@ def test_no_second_no_token_and_no_row_is_lost_or_doubled(closed: Closed) -> Non
     documents = [*attempts, *closed.run["unallocated"]]
     told = [buckets for document in documents for _, buckets in charges(document)]
     assert sum((row.buckets for row in rows), Buckets()) == sum(told, Buckets())
-    expected = sum((TokenCounts(**attempt["tokens"]) for attempt in attempts), TokenCounts())
+    published = [TokenCounts(**manifest["tokens"]) for manifest in closed.manifests]
+    drafts = [TokenCounts(**attempt["tokens"]) for attempt in attempts]
     lost = sum(left["tokens"] for left in closed.run["unallocated"])
-    assert tokens_of(rows) == replace(expected, wasted=expected.wasted + lost)
-    assert sum(row.rows for row in rows) == sum(attempt["rows"] for attempt in attempts)
+    assert tokens_of(rows) == replace(
+        sum(published, TokenCounts(wasted=lost)),
+        draft_proposed=sum(each.draft_proposed for each in drafts),
+        draft_accepted=sum(each.draft_accepted for each in drafts),
+        copied=sum(each.copied for each in drafts),
+    )
+    assert sum(row.rows for row in rows) == sum(m["output"]["rows"] for m in closed.manifests)
+    assert min(min(asdict(row.tokens).values()) for row in rows) >= 0
 
 
 @bounded
@@ -57,8 +70,12 @@ def test_an_unknown_price_is_unknown_in_its_rows_and_in_no_others(closed: Closed
     rows = closed.rows()
     for row in rows:
         amounts = (row.useful, row.wasted, row.overhead, row.total)
-        assert [amount is None for amount in amounts] == [row.price.usd_per_hour is None] * 4
-        unlisted = row.price.on_demand_usd_per_hour is None
+        times = (row.buckets.useful, row.buckets.wasted, row.buckets.overhead, row.buckets.total)
+        unpriced, price = [micros > 0 for micros in times], row.price
+        if price.usd_per_hour is not None:
+            unpriced = [False] * 4
+        assert [amount is None for amount in amounts] == unpriced
+        unlisted = price.on_demand_usd_per_hour is None and row.buckets.total > 0
         assert (row.on_demand_equivalent is None) == unlisted
     assert any(row.total is None for row in rows) == (closed.run["cost"]["total"] is None)
 
@@ -89,10 +106,11 @@ def test_what_is_shared_adds_up(parts: list[tuple[int, Decimal]], total: Decimal
     assert sum_of(shared(total, parts)) == total
 
 
-def test_an_unknown_total_stays_unknown() -> None:
-    assert shared(None, [(5, Decimal(1)), (6, Decimal(2))]) == [None, None]
+def test_of_what_has_an_unknown_price_the_rest_is_known() -> None:
     hour = 3_600_000_000
     assert shared(None, [(hour, Decimal(1)), (hour, None)]) == [Decimal(1), None]
+    assert shared(None, [(hour, Decimal(1)), (0, None)]) == [Decimal(1), Decimal(0)]
+    assert shared(Decimal(1), [(hour, Decimal(1)), (0, None)]) == [Decimal(1), Decimal(0)]
 
 
 def one_attempt(**changes: Any) -> Closed:
@@ -105,14 +123,22 @@ def one_attempt(**changes: Any) -> Closed:
         "seconds": Buckets(useful=3_600_000_000).seconds(),
         **price,
         "rows": 1,
-        "tokens": {},
+        "tokens": asdict(TokenCounts()),
         "end": "published",
         "started_at": "2026-11-20T22:00:00Z",
         "ended_at": "2026-11-20T23:00:00Z",
         **changes,
     }
     run = {"workers": [], "unallocated": [], "run_id": "night", "cost": {"total": "1"}}
-    return Closed(run, [{"run_id": "night", "shard_id": 0, "tags": {}, "attempts": [attempt]}])
+    manifest = {
+        "run_id": "night",
+        "shard_id": 0,
+        "tags": {},
+        "attempts": [attempt],
+        "tokens": attempt["tokens"],
+        "output": {"rows": attempt["rows"]},
+    }
+    return Closed(run, [manifest])
 
 
 def test_a_portion_of_a_shard_is_told_apart() -> None:
@@ -138,7 +164,8 @@ def test_an_attempt_at_two_prices_is_two_rows_that_share_its_tokens_by_decoding_
         NodePrice(Decimal(usd), "a market").to_json() | {"seconds": spent.seconds()}
         for usd, spent in ((1, Buckets(useful=hour)), (2, Buckets(useful=3 * hour, idle=hour)))
     )
-    closed = one_attempt(prices=[one, two], rows=8, tokens={"output": 401, "draft_accepted": 4})
+    decoded = asdict(TokenCounts(output=401, draft_accepted=4))
+    closed = one_attempt(prices=[one, two], rows=8, tokens=decoded)
     closed.run["cost"]["total"] = "9"
     first, second = closed.rows()
     assert (first.total, second.total) == (Decimal(1), Decimal(8))
@@ -151,9 +178,10 @@ def test_an_attempt_at_two_prices_is_two_rows_that_share_its_tokens_by_decoding_
 @bounded
 @given(closed_books())
 def test_a_rest_was_in_the_life_of_its_session(closed: Closed) -> None:
-    began = {worker["worker_id"]: "2026-11-20T23:00:00Z" for worker in closed.run["workers"]}
     lived = {w["worker_id"]: Buckets.from_seconds(w["seconds"]) for w in closed.run["workers"]}
-    for row in cost_rows("nightly", closed.run, closed.manifests, began):
+    for worker in closed.run["workers"]:
+        worker["began_at"] = "2026-11-20T23:00:00Z"
+    for row in closed.rows():
         if row.shard_id is None:
             assert row.started_at == datetime(2026, 11, 20, 23, tzinfo=UTC)
             micros = (row.ended_at - row.started_at) // timedelta(microseconds=1)
@@ -162,7 +190,41 @@ def test_a_rest_was_in_the_life_of_its_session(closed: Closed) -> None:
 
 @bounded
 @given(closed_books())
-def test_a_rest_whose_session_is_gone_has_the_hours_of_the_run(closed: Closed) -> None:
+def test_a_rest_of_which_nobody_knows_when_it_began_has_the_hours_of_the_run(
+    closed: Closed,
+) -> None:
     for row in closed.rows():
         if row.shard_id is None:
             assert row.ended_at == datetime(2026, 11, 21, 3, 30, 0, 125_000, tzinfo=UTC)
+
+
+def test_a_shards_tokens_and_rows_are_those_it_published_not_those_that_were_decoded() -> None:
+    """Two decoded a row each and the same one: of the copy that lost, nothing was published."""
+    closed = one_attempt()
+    [manifest] = closed.manifests
+    [attempt] = manifest["attempts"]
+    decoded = asdict(TokenCounts(input=7, output=50))
+    manifest["attempts"] = [attempt | {"tokens": decoded}, attempt | {"tokens": decoded}]
+    manifest["tokens"] = asdict(TokenCounts(input=7, output=50, wasted=50))
+    closed.run["cost"]["total"] = "2"
+    rows = closed.rows()
+    assert tokens_of(rows) == TokenCounts(input=7, output=50, wasted=50)
+    assert sum(row.rows for row in rows) == 1
+
+
+def test_an_attempt_of_a_worker_that_left_no_session_costs_nothing_and_keeps_no_table() -> None:
+    """Nobody knows its price, and it has no time at it: it claimed the shard, and saved nothing."""
+    at = "2026-11-20T22:00:00Z"
+    known, spent = NodePrice(Decimal(1), "a book"), Buckets(useful=3_600_000_000)
+    attempts = [
+        Attempt("ghost", 1, Node(), UNKNOWN_PRICE, at, at, "lost"),
+        Attempt("w", 2, Node("w"), known, at, at, "published", spent, 1),
+    ]
+    manifest = manifest_of(shard_of(0, 1), [FinishedRow(0, "x", "stop")], attempts)
+    bill = SessionBill("w", Node("w"), (Span(known, spent),), "ended")
+    run = run_manifest(PROVENANCE, [shard_of(0, 1)], [manifest], [bill], at, at)
+    assert Decimal(run["cost"]["allocated"]) == Decimal(run["cost"]["total"]) == 1
+    rows = list(cost_rows("nightly", run, [manifest]))
+    assert [row.total for row in rows] == [0, 1, 0]
+    assert pl.read_parquet(encode_costs(rows))["cost"].sum() == 1
+    assert pl.read_parquet(encode_focus(rows))["EffectiveCost"].sum() == 1

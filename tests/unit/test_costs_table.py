@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -16,6 +19,7 @@ from hypothesis import given
 from pipeline.core.money import NodePrice, sum_of
 from pipeline.exports.cost_rows import CostRow
 from pipeline.exports.costs import COSTS_SCHEMA, encode_costs
+from pipeline.exports.parquet import RECORDS_AT_ONCE, encode
 from tests.unit.exported import TAGS, Closed, closed_books, cost_row
 from tests.unit.strategies import any_prices, bounded
 
@@ -91,6 +95,28 @@ def test_money_and_time_are_decimals() -> None:
 @given(closed_books(any_prices()))
 def test_an_unknown_price_is_null_and_never_nothing(closed: Closed) -> None:
     for row in pl.read_parquet(encode_costs(closed.rows())).iter_rows(named=True):
-        assert (row["cost"] is None) == (row["price_per_hour"] is None)
-        unlisted = row["on_demand_price_per_hour"] is None
+        assert (row["cost"] is None) == (row["price_per_hour"] is None and row["seconds"] > 0)
+        unlisted = row["on_demand_price_per_hour"] is None and row["seconds"] > 0
         assert (row["on_demand_equivalent"] is None) == unlisted
+
+
+class Record(dict[str, int]):
+    """Tells when it is gone, which a dict does not."""
+
+
+def test_few_records_are_held_at_once() -> None:
+    held: set[int] = set()
+    most = 0
+
+    def records() -> Iterator[Record]:
+        nonlocal most
+        for number in range(5 * RECORDS_AT_ONCE):
+            record = Record(number=number)
+            held.add(number)
+            weakref.finalize(record, held.discard, number)
+            most = max(most, len(held))
+            yield record
+
+    body = encode(records(), pa.schema([("number", pa.int64())]), {})
+    assert pl.read_parquet(body)["number"].to_list() == list(range(5 * RECORDS_AT_ONCE))
+    assert most < 2.5 * RECORDS_AT_ONCE

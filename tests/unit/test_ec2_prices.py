@@ -168,6 +168,8 @@ def test_by_itself_it_asks_amazon(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ap-southeast-2c", "ap-southeast-2"),
         ("us-gov-west-1b", "us-gov-west-1"),
         ("us-west-2-lax-1a", "us-west-2"),
+        ("us-east-1-wl1-bos-wlz-1", "us-east-1"),
+        ("eusc-de-east-1a", "eusc-de-east-1"),
         ("us-east-1", None),
         ("us-central1-a", None),
         ("europe-west4-b", None),

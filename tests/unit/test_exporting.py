@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ import pytest
 from pipeline import proving, wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core import layout
+from pipeline.core.money import Buckets, NodePrice, dollars
 from pipeline.documents import dump
+from pipeline.exports.costs import encode_costs
 from pipeline.spot.signals import NoNotice
 from pipeline.stores.faults import NO_FAULT, REFUSED, Call, Fault, FaultyStore
 from tests.e2e.house import job_file, questions, write
+from tests.unit.exported import cost_row
 
 RUN = "night"
 BOOK = """\
@@ -39,6 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobAtHand:
     monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
     monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
     monkeypatch.setenv("SPOTMILL_INSTANCE_ZONE", "us-east-1a")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_ID", "i-1")
     (tmp_path / "prices.yaml").write_text(BOOK)
     write(questions(6), str(tmp_path / "prompts/a.parquet"), row_group_size=2)
     sections: dict[str, Any] = {
@@ -87,8 +91,9 @@ def test_they_are_written_as_the_books_are_closed(here: JobAtHand) -> None:
     session = here.ledger.session("w1")
     assert session is not None
     [rest] = costs.filter(pl.col("shard_id").is_null()).to_dicts()
-    assert rest["started_at"] == datetime.fromisoformat(session.started_at)
-    assert rest["boot_seconds"] > 0
+    boot = timedelta(seconds=float(rest["boot_seconds"]))
+    assert boot > timedelta(0)
+    assert rest["started_at"] + boot == datetime.fromisoformat(session.started_at)
     assert proving.verify(here)["problems"] == []
 
 
@@ -111,6 +116,31 @@ def test_what_is_there_is_left_alone_and_costs_no_reading(here: JobAtHand) -> No
 
     wiring.export_books(refusing(here, noted), wiring.planned(here))
     assert [call.verb for call in calls] == ["list", "list"]
+
+
+def test_closing_reads_no_manifest_and_no_session_twice_and_again_none_at_all(
+    here: JobAtHand, tmp_path: Path
+) -> None:
+    """The books, both tables and the last figures are made from what was read once."""
+    metrics = here.job.metrics.model_copy(update={"textfile": str(tmp_path / "prom")})
+    told = replace(here, job=here.job.model_copy(update={"metrics": metrics}))
+    calls: list[Call] = []
+
+    def noted(call: Call) -> bool:
+        calls.append(call)
+        return False
+
+    close(refusing(told, noted))
+    assert (tmp_path / f"prom/spotmill-{RUN}.prom").exists()
+    prefixes = (layout.shard_manifests_prefix(RUN), layout.sessions_prefix(RUN))
+    read = [call.key for call in calls if call.verb == "get" and call.key.startswith(prefixes)]
+    assert sorted(read) == [
+        *(layout.shard_manifest_key(RUN, shard_id) for shard_id in range(3)),
+        layout.session_key(RUN, "w1"),
+    ]
+    calls.clear()
+    close(refusing(here, noted))
+    assert [call for call in calls if call.key.startswith(prefixes)] == []
 
 
 @pytest.mark.parametrize(
@@ -158,14 +188,52 @@ def test_a_run_that_is_not_finished_has_no_tables(
     assert [here.store.get(key) for key in TABLES] == [None, None]
 
 
-def test_what_the_documentation_asks_of_them_is_answered(
+def documented(number: int) -> str:
+    """A query of the documentation, in the order that they stand there."""
+    text = (Path(__file__).parents[2] / "docs/exports.md").read_text()
+    queries: list[str] = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(queries) == 6
+    return queries[number]
+
+
+def asked(query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as database:
+        return database.sql(query).fetchall()
+
+
+def test_what_the_documentation_asks_of_a_run_is_what_its_books_say(
     here: JobAtHand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close(here)
+    run = close(here)
     monkeypatch.chdir(tmp_path / f"answers/runs/{RUN}")
-    text = (Path(__file__).parents[2] / "docs/exports.md").read_text()
-    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
-    assert len(queries) == 5
-    with duckdb.connect() as database:
-        for query in queries:
-            assert database.sql(query).fetchall(), query
+    total, tokens = Decimal(run["cost"]["total"]), run["tokens"]
+    assert asked(documented(0)) == [(total, Decimal(run["cost"]["uncertain"]))]
+    lost = sum(Decimal(manifest["cost"]["wasted"]) for manifest in manifests(here))
+    [by_zone] = asked(documented(1))
+    assert by_zone[:4] == ("search", "us-east-1a", "spot", total)
+    assert by_zone[4] >= lost
+    assert by_zone[5] == tokens["output"] > 0
+    assert asked(documented(2)) == [(0, total)]
+    [(project, saved, unknown, unknown_usd)] = asked(documented(3))
+    micros = sum(Buckets.from_seconds(worker["seconds"]).total for worker in run["workers"])
+    assert (project, unknown, unknown_usd) == ("search", 0, 0)
+    assert saved == pytest.approx(dollars(micros, Decimal(980_000 - 360_000)), abs=Decimal("1e-9"))
+    by_bucket = {bucket: (usd, count) for _, bucket, usd, count in asked(documented(4))}
+    assert by_bucket["useful"][1] == tokens["output"]
+    assert sum(usd for usd, _ in by_bucket.values()) == total
+    assert asked(documented(5)) == [("i-1", 0, total)]
+
+
+def test_savings_are_those_of_rows_that_have_an_on_demand_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that has none would count its cost, and nothing that was saved by it."""
+    unlisted = cost_row(price=NodePrice(Decimal(1), "a market", None))
+    unpriced = cost_row(price=NodePrice(None, "unknown"), useful=None, wasted=None, overhead=None)
+    (tmp_path / "costs.parquet").write_bytes(encode_costs([cost_row(), unlisted, unpriced]))
+    monkeypatch.chdir(tmp_path)
+    assert asked(documented(3)) == [("search", Decimal(18 - 6), 2, Decimal(6))]
+
+
+def manifests(here: JobAtHand) -> list[dict[str, Any]]:
+    return here.ledger.shard_manifests(range(3))

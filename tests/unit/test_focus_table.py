@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.core.money import Buckets, Node, NodePrice, dollars, sum_of
 from pipeline.core.rows import TokenCounts
-from pipeline.exports.clouds import Place, place_of
 from pipeline.exports.cost_rows import CostRow
 from pipeline.exports.focus import encode_focus
 from pipeline.exports.focus_schema import FOCUS_SCHEMA
 from tests.unit.exported import (
+    AZURE_VM,
     HOUR,
     TAGS,
     Closed,
@@ -68,6 +70,14 @@ ALLOWED: dict[str | tuple[str, ...], set[Any]] = {
         ("AI and Machine Learning", "Natural Language Processing"),
         ("AI and Machine Learning", "Other (AI and Machine Learning)"),
     },
+}
+
+
+# All that FOCUS 1.2 defines; any other has to begin with x_.
+PRICE_PROPERTIES = {
+    *("CoreCount", "DiskMaxIops", "DiskSpace", "DiskType", "GpuCount", "InstanceSeries"),
+    *("InstanceType", "MemorySize", "NetworkMaxIops", "NetworkMaxThroughput"),
+    *("OperatingSystem", "Redundancy", "StorageClass"),
 }
 
 
@@ -119,7 +129,8 @@ def test_columns_have_their_types_and_nulls_only_where_they_may(closed: Closed) 
     for record in table.to_pylist():
         empty = {name for name in MANDATORY if record[name] is None} - NULL_ALLOWED
         assert empty <= {"EffectiveCost", "ContractedCost", "ListCost"}
-        assert bool(empty) == (record["ContractedUnitPrice"] is None)
+        took_time = record["PricingQuantity"] > 0
+        assert bool(empty) == (record["ContractedUnitPrice"] is None and took_time)
     for name, value in ONE_VALUE.items():
         assert set(table[name].to_pylist()) <= {value}
 
@@ -162,9 +173,21 @@ def test_what_took_no_time_is_no_row() -> None:
     nothing = cost_row(
         buckets=Buckets(),
         tokens=TokenCounts(),
+        rows=0,
         **dict.fromkeys(("useful", "wasted", "overhead"), Decimal(0)),
     )
     assert records([nothing]) == []
+
+
+def test_rows_and_prompts_are_told_even_where_nothing_was_decoded() -> None:
+    nothing = dict.fromkeys(("useful", "wasted"), Decimal(0))
+    answered = TokenCounts(input=70, cached_input=3)
+    charge = cost_row(buckets=Buckets(idle=HOUR), overhead=Decimal(1), tokens=answered, **nothing)
+    found = {record["x_Bucket"]: record for record in records([charge])}
+    assert list(found) == ["useful", "idle"]
+    useful = found["useful"]
+    assert (useful["x_Rows"], useful["x_InputTokens"], useful["x_CachedInputTokens"]) == (4, 70, 3)
+    assert useful["EffectiveCost"] == useful["PricingQuantity"] == useful["ConsumedQuantity"] == 0
 
 
 def test_what_rounding_leaves_is_told_even_without_time() -> None:
@@ -187,27 +210,43 @@ def test_each_pricing_category(lifecycle: str, category: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "place"),
+    ("node", "issuer", "region", "zone"),
     [
-        ("us-east-1a", Place("Amazon Web Services", "us-east-1")),
-        ("us-gov-west-1b", Place("Amazon Web Services", "us-gov-west-1")),
-        ("us-west-2-lax-1a", Place("Amazon Web Services", "us-west-2")),
-        ("ap-northeast-3c", Place("Amazon Web Services", "ap-northeast-3")),
-        ("us-central1-a", Place("Google Cloud", "us-central1")),
-        ("northamerica-northeast1-c", Place("Google Cloud", "northamerica-northeast1")),
-        ("eastus2-1", Place("Microsoft Azure", "eastus2")),
-        ("eastus-3", Place("Microsoft Azure", "eastus")),
-        ("cellar", Place()),
-        ("unknown", Place()),
-        ("", Place()),
+        (Node("i-1", zone="us-east-1a"), "Amazon Web Services", "us-east-1", "us-east-1a"),
+        (Node("4521", zone="us-central1-a"), "Google Cloud", "us-central1", "us-central1-a"),
+        (Node("4521", zone="us-central1-ai1a"), "Google Cloud", "us-central1", "us-central1-ai1a"),
+        (Node(AZURE_VM, zone="eastus2-1"), "Microsoft Azure", "eastus2", "eastus2-1"),
+        (Node(AZURE_VM, zone="eastus2"), "Microsoft Azure", "eastus2", None),
+        (Node("box-7", zone="cellar"), "unknown", None, "cellar"),
+        (Node("host:box-7"), "unknown", None, None),
     ],
 )
-def test_a_zone_tells_whose_it_is(zone: str, place: Place) -> None:
-    assert place_of(zone) == place
-    [record, *_] = records([cost_row(node=Node("i-1", "g6.xlarge", zone, "spot"))])
-    assert record["InvoiceIssuerName"] == (place.issuer or "unknown")
-    assert (record["RegionId"], record["RegionName"]) == (place.region, place.region)
+def test_a_nodes_zone_tells_whose_it_is(
+    node: Node, issuer: str, region: str | None, zone: str | None
+) -> None:
+    [record, *_] = records([cost_row(node=node)])
+    assert record["InvoiceIssuerName"] == issuer
+    assert (record["RegionId"], record["RegionName"]) == (region, region)
+    assert record["AvailabilityZone"] == zone
     assert record["InvoiceIssuerName"] != record["ProviderName"], "BilledCost is 0 for that reason"
+
+
+@pytest.mark.parametrize(
+    ("instance_id", "resource"),
+    [("i-1", "i-1"), (AZURE_VM, AZURE_VM), ("host:box-7", None), ("unknown", None)],
+)
+def test_only_what_a_bill_knows_is_a_resource(instance_id: str, resource: str | None) -> None:
+    [record, *_] = records([cost_row(node=Node(instance_id, "g6.xlarge"))])
+    assert record["ResourceId"] == resource
+    assert record["ResourceType"] == (resource and "Virtual Machine")
+
+
+def test_every_property_of_a_price_is_one_that_focus_defines_or_marked_as_ours() -> None:
+    node = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
+    for record in records([cost_row(node=node)]):
+        details = json.loads(record["SkuPriceDetails"])
+        assert details["InstanceType"] == "g6.xlarge"
+        assert all(key in PRICE_PROPERTIES or key.startswith("x_") for key in details)
 
 
 def test_a_machine_that_nobody_knows_is_null_or_unknown() -> None:
@@ -234,15 +273,58 @@ def test_without_an_on_demand_price_the_list_is_the_nodes_own() -> None:
 @pytest.mark.parametrize(
     ("started", "first", "after"),
     [
-        (datetime(2026, 12, 31, 22, tzinfo=UTC), "2026-12-01", "2027-01-01"),
+        (datetime(2026, 12, 30, 22, tzinfo=UTC), "2026-12-01", "2027-01-01"),
         (datetime(2028, 2, 29, tzinfo=UTC), "2028-02-01", "2028-03-01"),
         (datetime(2026, 11, 1, tzinfo=UTC), "2026-11-01", "2026-12-01"),
     ],
 )
 def test_billing_periods_are_calendar_months(started: datetime, first: str, after: str) -> None:
-    [record, *_] = records([cost_row(started_at=started)])
+    charge = cost_row(started_at=started, ended_at=started + timedelta(hours=1))
+    [record, *_] = records([charge])
     assert record["BillingPeriodStart"] == datetime.fromisoformat(f"{first}T00:00:00Z")
     assert record["BillingPeriodEnd"] == datetime.fromisoformat(f"{after}T00:00:00Z")
+
+
+def test_a_charge_over_a_months_end_is_cut_there_in_proportion_to_its_time() -> None:
+    """Two of its six hours are December's."""
+    started, ended = datetime(2026, 12, 31, 22, tzinfo=UTC), datetime(2027, 1, 1, 4, tzinfo=UTC)
+    charge = cost_row(started_at=started, ended_at=ended, useful=Decimal("1.000000000001"), rows=5)
+    useful = [r for r in records([charge]) if r["x_Bucket"] == "useful"]
+    new_year = datetime(2027, 1, 1, tzinfo=UTC)
+    periods = [(r["ChargePeriodStart"], r["ChargePeriodEnd"]) for r in useful]
+    assert periods == [(started, new_year), (new_year, ended)]
+    assert [r["BillingPeriodStart"].month for r in useful] == [12, 1]
+    assert [r["EffectiveCost"] for r in useful] == [
+        Decimal("0.333333333334"),
+        Decimal("0.666666666667"),
+    ]
+    assert [r["ConsumedQuantity"] for r in useful] == [17, 33]
+    assert [r["x_Rows"] for r in useful] == [2, 3]
+    assert [r["x_InputTokens"] for r in useful] == [2, 5]
+
+
+@bounded
+@given(
+    closed_books(any_prices()),
+    st.datetimes(datetime(2026, 11, 1), datetime(2026, 12, 31)),
+    st.timedeltas(timedelta(0), timedelta(days=70)),
+)
+def test_every_charge_lies_within_its_billing_period_and_nothing_is_lost_by_that(
+    closed: Closed, start: datetime, lasting: timedelta
+) -> None:
+    began = start.replace(tzinfo=UTC)
+    rows = [replace(row, started_at=began, ended_at=began + lasting) for row in closed.rows()]
+    found, tokens = records(rows), tokens_of(rows)
+    for record in found:
+        assert record["BillingPeriodStart"] <= record["ChargePeriodStart"]
+        assert record["ChargePeriodStart"] <= record["ChargePeriodEnd"]
+        assert record["ChargePeriodEnd"] <= record["BillingPeriodEnd"]
+    assert sum_of(r["EffectiveCost"] for r in found) == sum_of(row.total for row in rows)
+    micros = [round(record["PricingQuantity"] * HOUR) for record in found]
+    assert sum(micros) == sum(row.buckets.total for row in rows)
+    assert sum(r["ConsumedQuantity"] for r in found) == tokens.output + tokens.wasted
+    assert sum(r["x_InputTokens"] or 0 for r in found) == tokens.input
+    assert sum(r["x_Rows"] or 0 for r in found) == sum(row.rows for row in rows)
 
 
 def test_duckdb_and_polars_read_it(tmp_path: Path) -> None:

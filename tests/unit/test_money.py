@@ -15,6 +15,7 @@ from pipeline.core.money import (
     decimal_text,
     dollars,
     share_out,
+    share_out_dollars,
     sum_of,
 )
 from tests.unit.strategies import bounded, buckets, micros, prices_per_hour
@@ -85,9 +86,20 @@ def test_an_hour_costs_its_price() -> None:
     assert dollars(3_600_000_000, Decimal("1.29")) == Decimal("1.29")
 
 
-@pytest.mark.parametrize("time", [0, 1, 10**12])
+@pytest.mark.parametrize("time", [1, 10**12])
 def test_an_unknown_price_makes_an_unknown_cost(time: int) -> None:
     assert dollars(time, None) is None
+
+
+def test_no_time_costs_nothing_whatever_its_price() -> None:
+    assert dollars(0, None) == dollars(0, Decimal(3)) == 0
+
+
+@bounded
+@given(amounts.map(lambda usd: usd.quantize(DOLLAR_GRAIN)), st.lists(micros, min_size=1))
+def test_dollars_are_shared_out_to_the_last_grain(usd: Decimal, weights: list[int]) -> None:
+    shares = share_out_dollars(usd, dict(enumerate(weights))).values()
+    assert sum(shares) == usd
 
 
 @given(st.lists(amounts, max_size=6), st.integers(0, 6))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow
 from pipeline.core.run_manifest import SessionBill
 from pipeline.core.spans import Span, charges, together
@@ -59,7 +59,7 @@ def test_an_unknown_price_makes_sums_unknown_and_never_smaller(books: Books) -> 
 
 
 def _is_unknown(bill: SessionBill) -> bool:
-    return any(price.usd_per_hour is None for price, _ in bill.spans)
+    return any(price.usd_per_hour is None and spent.total for price, spent in bill.spans)
 
 
 @bounded
@@ -167,6 +167,13 @@ def test_a_charge_to_a_worker_without_a_session_is_found() -> None:
     books = small_books(Buckets(useful=9), Buckets(useful=9), "ended")
     with pytest.raises(BooksUnbalanced, match="is not the workers' bill"):
         replace(books, bills=()).close()
+
+
+def test_a_session_that_learnt_its_price_before_any_second_passed_has_a_known_cost() -> None:
+    books = small_books(Buckets(useful=9_000_000), Buckets(useful=9_000_000), "ended")
+    spans = (Span(UNKNOWN_PRICE, Buckets()), *books.bills[0].spans)
+    run = replace(books, bills=(replace(books.bills[0], spans=spans),)).close()
+    assert Decimal(run["cost"]["total"]) == Decimal("0.0025")
 
 
 def test_a_missing_shard_is_named() -> None:

@@ -34,13 +34,15 @@ CLOUDS: dict[str, tuple[Callable[[], MetadataDouble], Node]] = {
     "azure": (
         AzureMetadata,
         Node(
-            "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+            "/subscriptions/8d10da13-8125-4ba9-a717-bf7490507b3d/resourcegroups/night_(batch).1/"
+            "providers/microsoft.compute/virtualmachines/worker_3",
             "Standard_NC24ads_A100_v4",
             "eastus-1",
             "spot",
         ),
     ),
 }
+HOST_NAME = f"host:{socket.gethostname()}"
 clouds = pytest.mark.parametrize("cloud", sorted(CLOUDS))
 
 
@@ -77,7 +79,7 @@ def test_nobody_is_asked_for_what_is_known(cloud: str) -> None:
 def test_where_there_is_no_cloud_nobody_is_asked(notices: dict[str, str], tmp_path: Path) -> None:
     began = time.monotonic()
     found = node_at_hand(notices | {"SPOTMILL_INSTANCE_TYPE": "laptop"}, tmp_path)
-    assert found == Node(socket.gethostname(), "laptop", "unknown", "unknown")
+    assert found == Node(HOST_NAME, "laptop", "unknown", "unknown")
     assert time.monotonic() - began < 0.5
 
 
@@ -93,7 +95,7 @@ def test_a_service_in_trouble_leaves_the_node_unknown_and_is_not_waited_for(
         given = settings(cloud, double) | {"SPOTMILL_INSTANCE_TYPE": "laptop"}
         found = node_at_hand(given, patience_seconds=0.4)
         waited = time.monotonic() - began
-    assert found == Node(socket.gethostname(), "laptop", "unknown", "unknown")
+    assert found == Node(HOST_NAME, "laptop", "unknown", "unknown")
     assert waited < 1.5
     [record] = caplog.records
     assert f"of {cloud} does not say which node this is" in record.getMessage()
@@ -130,7 +132,7 @@ def test_half_an_answer_of_aws_is_none(missing: str) -> None:
     with Imds() as imds:
         del imds.about[missing]
         found = node_at_hand(settings("aws", imds), patience_seconds=0.3)
-    assert found == Node(socket.gethostname(), "unknown", "unknown", "unknown")
+    assert found == Node(HOST_NAME, "unknown", "unknown", "unknown")
 
 
 @pytest.mark.parametrize("lifecycle", ["on-demand", "scheduled", "capacity-block"])
@@ -160,6 +162,32 @@ def test_an_azure_vm_without_a_zone_is_in_its_location() -> None:
     with AzureMetadata() as azure:
         azure.about["zone"] = ""
         assert node_at_hand(settings("azure", azure)).zone == "eastus"
+
+
+def test_a_vm_of_a_scale_set_has_a_resource_id_too() -> None:
+    of_set = "virtualMachineScaleSets/nodes/virtualMachines/3"
+    with AzureMetadata() as azure:
+        azure.about["resourceId"] = azure.about["resourceId"].replace(
+            "virtualMachines/worker_3", of_set
+        )
+        assert node_at_hand(settings("azure", azure)).instance_id.endswith(of_set.lower())
+
+
+@pytest.mark.parametrize(
+    "resource", ["", "/etc/passwd", "/subscriptions/1", "<html><a href='/login'>", "a/b"]
+)
+def test_what_is_no_resource_of_azures_is_no_instance(resource: str) -> None:
+    with AzureMetadata() as azure:
+        azure.about["resourceId"] = resource
+        found = node_at_hand(settings("azure", azure), patience_seconds=0.3)
+    assert found == Node(HOST_NAME, "unknown", "unknown", "unknown")
+
+
+def test_a_slash_is_part_of_no_other_name() -> None:
+    with AzureMetadata() as azure:
+        azure.about["vmSize"] = azure.about["resourceId"]
+        found = node_at_hand(settings("azure", azure), patience_seconds=0.3)
+    assert found == Node(HOST_NAME, "unknown", "unknown", "unknown")
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

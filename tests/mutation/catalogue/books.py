@@ -78,9 +78,9 @@ MUTANTS = (
     Mutant(
         "dead-not-billed",
         "the run's bill leaves out workers that never said goodbye",
-        "pipeline/run.py",
-        "bills = [session.bill for _, session in sorted(ledger.sessions().items())]\n",
-        "bills = [s.bill for _, s in sorted(ledger.sessions().items()) if s.over]\n",
+        "pipeline/accounts.py",
+        "        return [session.bill for _, session in sorted(self.sessions.items())]\n",
+        "        return [s.bill for _, s in sorted(self.sessions.items()) if s.over]\n",
     ),
     Mutant(
         "dead-billed-to-last-beat",
