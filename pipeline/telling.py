@@ -69,7 +69,7 @@ def telling_run(here: JobAtHand, planned: Sequence[Shard]) -> Iterator[ShownToRu
         # Some at a time, so that an interruption loses few of them.
         for first in range(0, len(new), _READ_AT_ONCE):
             some = new[first : first + _READ_AT_ONCE]
-            _take_in(folded, here.ledger.shard_manifests(some), sessions)
+            _take_in(folded, here.ledger.shard_manifests(some))
         return _of_run(here, planned, folded, sessions, None)
 
     def show(sessions: Mapping[str, Session], published: Collection[int]) -> None:
@@ -93,21 +93,16 @@ def tell_closed(
 
     def look() -> Told | None:
         found = accounts()
-        _take_in(folded, found.manifests, found.sessions)
+        _take_in(folded, found.manifests)
         return _of_run(here, planned, folded, found.sessions, closed)
 
     with Teller(sinks, look, here.job.metrics.seconds, leave_seconds=_CLOSING_SECONDS):
         pass
 
 
-def _take_in(
-    folded: PublishedShards,
-    manifests: Iterable[Mapping[str, Any]],
-    sessions: Mapping[str, Session],
-) -> None:
-    failed = {name for name, session in sessions.items() if session.state == "failed"}
+def _take_in(folded: PublishedShards, manifests: Iterable[Mapping[str, Any]]) -> None:
     for manifest in manifests:
-        folded.take(manifest, failed)
+        folded.take(manifest)
 
 
 def _of_run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,24 +16,36 @@ from pipeline.core.times import moment
 Json = dict[str, Any]
 
 
+def left_early(attempt: Mapping[str, Any]) -> bool:
+    """Whether a manifest's attempt ended because its worker left: it was told (`drained`), or
+    vanished (`lost`). A helper's end on a portion says nothing, for its last save hands over what
+    it finished, and an owner takes back what it did not (decision 019).
+    """
+    return attempt["end"] in ("drained", "lost") and "portion" not in attempt
+
+
+def taken_away(left: Iterable[str], states: Mapping[str, str], over: bool) -> frozenset[str]:
+    """Of the workers that `left` early, those that had no error of their own; once the run is
+    `over`, also those whose session never said that it ended. `states` has each session's."""
+    silent = {name for name, state in states.items() if over and state not in ENDED}
+    failed = {name for name, state in states.items() if state == "failed"}
+    return frozenset({*left, *silent} - failed)
+
+
 def preempted(books: RunBooks) -> frozenset[str]:
     """Workers that left before the work was done, and not because of an error of their own.
 
-    A worker whose attempt on a shard ended `drained` (it was told) or `lost` (it was not), or
-    whose session never said that it ended, once the run is over. Books cannot tell a machine that
-    was reclaimed from a person who stopped the run: that interruption counts too. A helper's end
-    on a portion says nothing, for it hands over what it finished (decision 019).
+    Books cannot tell a machine that was reclaimed from a person who stopped the run: that
+    interruption counts too.
     """
-    failed = {row["worker_id"] for row in books.run["workers"] if row["state"] == "failed"}
     left = {
         attempt["worker_id"]
         for manifest in books.manifests
         for attempt in manifest["attempts"]
-        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
+        if left_early(attempt)
     }
-    if books.complete:
-        left |= {row["worker_id"] for row in books.run["workers"] if row["state"] not in ENDED}
-    return frozenset(left - failed)
+    states = {row["worker_id"]: row["state"] for row in books.run["workers"]}
+    return taken_away(left, states, books.complete)
 
 
 def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "updown", "gauge", "histogram"]
-"""A counter only grows; an updown is a sum that may fall, as useful seconds do that were wasted
-after all."""
+"""A counter only grows; an updown is a sum that may fall: useful seconds may have been wasted after
+all, and a worker that left a shard behind may turn out to have failed by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ _CONVENTIONAL = {
 _OF_WORKERS = {
     "spotmill.worker.seconds": Meaning("updown", "s", "The session's seconds by bucket"),
     "spotmill.worker.useful": Meaning("gauge", "1", "Useful share of the session's seconds"),
-    "spotmill.worker.cost": Meaning("counter", _USD, "What the session has cost so far"),
+    "spotmill.worker.cost": Meaning("counter", _USD, "What the session has cost so far, in USD"),
     "spotmill.worker.rows": Meaning("counter", _ROW, "Rows the session finished"),
     "spotmill.worker.tokens.decoded": Meaning("counter", _TOKEN, "Tokens the session decoded"),
     "spotmill.worker.shards": Meaning("gauge", _SHARD, "Shards the session holds"),
@@ -77,22 +77,26 @@ _OF_WORKERS = {
 }
 
 _OF_RUNS = {
-    "spotmill.cost": Meaning("counter", _USD, "What all sessions of the run have cost so far"),
+    "spotmill.cost": Meaning(
+        "counter", _USD, "What all sessions of the run have cost so far, in USD"
+    ),
     "spotmill.cost.per_1k_output_tokens": Meaning(
-        "gauge", _USD, "Cost so far, rows in flight included, for 1,000 published output tokens"
+        "gauge", _USD, "Cost so far of 1,000 output tokens that are not known to be wasted, in USD"
     ),
     "spotmill.goodput": Meaning(
-        "gauge", "1", "Published output tokens over all output tokens decoded and paid for"
+        "gauge", "1", "Output tokens that are not known to be wasted over all that were decoded"
     ),
     "spotmill.goodput.useful": Meaning("gauge", "1", "Useful share of all seconds paid for"),
     "spotmill.goodput.rate": Meaning(
-        "gauge", "{token}/s", "Published output tokens for each second of a worker paid for"
+        "gauge",
+        "{token}/s",
+        "Output tokens not known to be wasted for each second of a worker paid for",
     ),
     "spotmill.tokens.wasted": Meaning(
-        "counter", _TOKEN, "Tokens decoded for published shards, but in no published row"
+        "counter", _TOKEN, "Tokens decoded and known to be in no published row"
     ),
     "spotmill.preemptions": Meaning(
-        "counter",
+        "updown",
         "{worker}",
         "Workers that drained or vanished with a shard in hand; known when it is published",
     ),
