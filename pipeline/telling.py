@@ -12,7 +12,7 @@ from pipeline.at_hand import JobAtHand
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.job import STANDARD_TAGS, without_folder
-from pipeline.metrics.engine import engine_figures
+from pipeline.metrics.engine import EngineCounts
 from pipeline.metrics.figures import Subject, Told
 from pipeline.metrics.gpu import Gpus
 from pipeline.metrics.of_run import PublishedShards, run_figures
@@ -33,6 +33,7 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
     sinks = sinks_of(spec, os.environ, of_run=False)
     shown: list[Session] = []
     gpus: list[Gpus] = []
+    engine = EngineCounts()
 
     def look() -> Told | None:
         if not shown:
@@ -40,7 +41,7 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
         session = shown[0]
         # NVML takes a while to begin.
         gpus[:] = gpus or [Gpus()]
-        figures = (*session_figures(session), *engine_figures(), *gpus[0].figures())
+        figures = (*session_figures(session), *engine.figures(), *gpus[0].figures())
         return Told(_subject(here, worker_id, session.started_at), figures)
 
     def show(session: Session) -> None:

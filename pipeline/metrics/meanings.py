@@ -1,7 +1,7 @@
 """Every figure's name, kind, unit and meaning, said once; `docs/metrics.md` is the page of it.
 
-Where OpenTelemetry's conventions for generative AI have a name, it is used as they say (their
-`gen-ai-metrics` and `gen-ai-token-metrics`, in development, as of 2026).
+Where OpenTelemetry's conventions for generative AI have a name, it is used as they say (v0.1.0 of
+`semantic-conventions-genai`, in development: `client-inference` and `gen-ai-metrics`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ class Meaning:
 _TOKEN, _ROW, _SHARD, _USD = "{token}", "{row}", "{shard}", "{USD}"
 
 _CONVENTIONAL = {
-    "gen_ai.client.token.usage": Meaning(
-        "histogram", _TOKEN, "Input and output tokens of each row the engine answered"
+    "gen_ai.client.inference.operation.input_tokens": Meaning(
+        "histogram", _TOKEN, "Input tokens of each row the engine answered"
     ),
-    "gen_ai.client.operation.duration": Meaning(
+    "gen_ai.client.inference.operation.output_tokens": Meaning(
+        "histogram", _TOKEN, "Output tokens of each row the engine answered"
+    ),
+    "gen_ai.client.inference.duration": Meaning(
         "histogram", "s", "Seconds from giving the engine a row to its answer"
     ),
     "gen_ai.server.time_to_first_token": Meaning(
@@ -72,7 +75,7 @@ _OF_WORKERS = {
     "spotmill.engine.drafts.proposed": Meaning("counter", _TOKEN, "Tokens drafted"),
     "spotmill.engine.drafts.accepted": Meaning("counter", _TOKEN, "Drafted tokens that were kept"),
     "spotmill.engine.drafts.acceptance": Meaning(
-        "gauge", "1", "Share of drafted tokens that were kept since the engine's process began"
+        "gauge", "1", "Share of drafted tokens that were kept so far"
     ),
 }
 

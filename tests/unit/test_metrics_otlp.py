@@ -72,7 +72,7 @@ def test_a_collector_is_told_in_its_own_terms(collector: Collector) -> None:
     assert attributes(seconds.data_points[0])["spotmill.bucket"] == "idle"
     assert metrics["spotmill.engine.kv_cache.usage"].gauge.data_points[0].as_double == 0.5
 
-    duration = metrics["gen_ai.client.operation.duration"]
+    duration = metrics["gen_ai.client.inference.duration"]
     (spread,) = duration.histogram.data_points
     assert (list(spread.explicit_bounds), list(spread.bucket_counts)) == ([0.5, 2.0], [3, 0, 1])
     assert (spread.count, spread.sum, duration.unit) == (4, 7.25, "s")

@@ -54,7 +54,7 @@ def test_a_text_file_is_read_back_as_it_was_told(tmp_path: Path) -> None:
     (seconds,) = read["spotmill_worker_seconds"].samples
     assert read["spotmill_worker_seconds"].type == "gauge", "wasted time was useful before"
     assert (seconds.value, seconds.labels["spotmill_bucket"]) == (1.5, "wasted")
-    duration = read["gen_ai_client_operation_duration_seconds"]
+    duration = read["gen_ai_client_inference_duration_seconds"]
     assert duration.type == "histogram"
     found = {(s.name.rpartition("_")[2], s.labels.get("le")): s.value for s in duration.samples}
     assert found == {
@@ -140,7 +140,7 @@ def test_a_gateway_gets_a_group_for_the_run_and_one_for_each_worker(gateway: Gat
     ]
     first, second, _ = (families(asked.body.decode()) for asked in gateway.asked)
     assert set(first) == {"spotmill_cost_per_1k_output_tokens_usd"}
-    assert set(second) == {"gen_ai_client_operation_duration_seconds"}
+    assert set(second) == {"gen_ai_client_inference_duration_seconds"}
 
 
 def test_a_gateway_in_trouble_raises(gateway: Gateway) -> None:
