@@ -22,6 +22,8 @@ from pipeline.metrics.teller import Teller
 from pipeline.supervisor import Told as ShownToRun
 
 _READ_AT_ONCE = 64
+_LEAVING_SECONDS = 1.0
+"""How long a worker waits for its last figures, in no bucket: it has beaten its last by then."""
 _CLOSING_SECONDS = 60.0
 """How long a finished run waits for its last figures, for which manifests may have to be read."""
 
@@ -50,7 +52,7 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
     if not sinks:
         yield lambda _: None
         return
-    with Teller(sinks, look, spec.seconds, forgets_itself=True):
+    with Teller(sinks, look, spec.seconds, forgets_itself=True, leave_seconds=_LEAVING_SECONDS):
         yield show
 
 
