@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from pipeline.core.errors import without_secrets
 from pipeline.metrics.figures import Told
 from pipeline.metrics.port import SINK_SECONDS, Sink
 
@@ -100,7 +101,8 @@ class Teller:
         except Exception as problem:
             if (name, type(problem)) not in self._complained:
                 self._complained.add((name, type(problem)))
-                words = " ".join(str(problem).split()) or type(problem).__name__
+                # Who asked for what is in some of them, and a key may be in that.
+                words = without_secrets(" ".join(str(problem).split())) or type(problem).__name__
                 log.warning("metrics, %s: %s (said once; the run goes on)", name, words)
             return False
         return True
