@@ -103,6 +103,7 @@ def test_the_cost_of_a_run_that_was_killed_and_went_on(tmp_path: Path) -> None:
     assert rows_sum(so_far) == Decimal(so_far["total"])
     assert so_far["tokens"]["output"] == tokens_published(tmp_path, "one")
     assert so_far["seconds"]["wasted"] == 0, "what is not published may be of use yet"
+    assert so_far["tokens"]["wasted"] == 0
     assert so_far["rows"][-1]["shard"] is None
 
     ended = ran(path, "one", "resume").document

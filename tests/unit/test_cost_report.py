@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from pipeline.core.cost_lines import RunBooks, lines_of
 from pipeline.core.cost_report import By, cost_report, rows_by
 from pipeline.core.money import Buckets, NodePrice, sum_of
 from pipeline.core.rows import TokenCounts
+from pipeline.core.session import ShardAccount
 from tests.unit.cost_books import (
     DAY,
     PRICE,
@@ -204,6 +206,22 @@ def test_work_that_is_not_published_yet_is_not_waste_yet() -> None:
     over = cost_report(books([busy], published))
     assert (over["seconds"]["useful"], over["seconds"]["wasted"]) == (3.0, 5.0)
     assert over["total"] == now["total"]
+
+
+def test_tokens_in_hand_are_not_waste_yet_either() -> None:
+    lived = Buckets(useful=8 * SECOND)
+    busy = replace(
+        worker("w1", "00:00:00", "00:00:10", lived, state="work"),
+        shards={1: ShardAccount(1, decoded=500)},
+        # Another published it meanwhile, and knows of none of these.
+        dropped={0: ShardAccount(1, decoded=40)},
+        decoded=547,
+        unshared=7,
+    )
+    other = worker("w2", "00:00:00", "00:00:10", lived)
+    published = [shard(0, [attempt(other, 2, "published", lived)])]
+    assert cost_report(books([busy, other], published, complete=False))["tokens"]["wasted"] == 47
+    assert cost_report(books([busy, other], published))["tokens"]["wasted"] == 547
 
 
 def test_a_run_without_a_shard_yet_has_its_workers_bills() -> None:
