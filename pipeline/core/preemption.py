@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pipeline.core.cost_lines import Line, RunBooks
+from pipeline.core.cost_lines import Life, Line, RunBooks
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.percent import percent
 from pipeline.core.run_manifest import ENDED
@@ -48,18 +48,14 @@ def preempted(books: RunBooks) -> frozenset[str]:
     return taken_away(left, states, books.complete)
 
 
-def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:
+def replacements(gone: Iterable[str], lives: Mapping[str, Life]) -> frozenset[str]:
     """Workers that took the place of those: of the sessions in the order they began, each one
     that began after the last beat of a preempted one whose place nobody had taken yet.
 
     At most one for each that is gone, by the times that they wrote themselves.
     """
-    ends = sorted(end for name in gone if (end := moment(books.life_of(name)[1])))
-    starts = sorted(
-        (start, row["worker_id"])
-        for row in books.run["workers"]
-        if (start := moment(books.life_of(row["worker_id"])[0]))
-    )
+    ends = sorted(end for name in gone if (end := moment(lives[name][1])))
+    starts = sorted((start, name) for name in lives if (start := moment(lives[name][0])))
     vacant, found = deque(ends), set()
     for start, name in starts:
         if vacant and vacant[0] <= start:
@@ -68,8 +64,12 @@ def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def price_of_preemption(books: RunBooks, lines: Sequence[Line], total: Decimal | None) -> Json:
+def price_of_preemption(
+    gone: Collection[str], lives: Mapping[str, Life], lines: Sequence[Line], total: Decimal | None
+) -> Json:
     """What the run would not have paid if no worker had been taken away, as far as books tell.
+
+    `gone` are those that were; `lives` has the first and the last beat's time of every worker.
 
     The sum of five, each null when a price in it is unknown:
     `wasted_work`: the wasted seconds of preempted workers that shards are charged with, which is
@@ -83,8 +83,7 @@ def price_of_preemption(books: RunBooks, lines: Sequence[Line], total: Decimal |
     tokens, and time in which a place stayed empty. `percent` is of the run's `total`. In a run in
     progress, only what published shards prove.
     """
-    gone = preempted(books)
-    instead = replacements(books, gone)
+    instead = replacements(gone, lives)
     of_gone = [line for line in lines if line.worker_id in gone]
     of_instead = [line for line in lines if line.worker_id in instead]
     parts = {

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.cost_lines import RunBooks, lines_of
+from pipeline.core.cost_lines import RunBooks, by_bucket, lines_of
 from pipeline.core.cost_report import By, cost_report, rows_by
-from pipeline.core.money import Buckets, NodePrice, sum_of
+from pipeline.core.money import DOLLAR_GRAIN, Buckets, NodePrice, dollars, sum_of
 from pipeline.core.rows import TokenCounts
 from pipeline.core.session import ShardAccount
+from pipeline.core.spans import Span
 from tests.unit.cost_books import (
     DAY,
     PRICE,
@@ -27,7 +28,7 @@ from tests.unit.cost_books import (
     shard,
     worker,
 )
-from tests.unit.strategies import any_prices, bounded
+from tests.unit.strategies import any_prices, bounded, known_prices
 
 WAYS: tuple[By, ...] = get_args(By)
 AMOUNTS = ("total", "useful", "wasted", "overhead", "unallocated", "on_demand_equivalent")
@@ -101,6 +102,28 @@ def test_a_shards_row_is_what_its_manifest_says(a_run: RunBooks) -> None:
     # What is left is the row of what no shard is charged with.
     assert list(rows) == [None]
     assert Decimal(rows[None]["cost"]["total"]) == Decimal(a_run.run["cost"]["unallocated"])
+
+
+short = st.integers(0, 3)
+"""Microseconds that cost a fraction of the last digit."""
+
+
+@bounded
+@given(
+    st.lists(st.tuples(known_prices(), st.builds(Buckets, *[short] * 6)), min_size=1, max_size=3),
+    st.integers(-9, 9),
+)
+def test_what_rounding_leaves_makes_no_bucket_cost_less_than_nothing(
+    priced: list[tuple[NodePrice, Buckets]], grains: int
+) -> None:
+    spans = [Span(price, spent) for price, spent in priced]
+    whole = sum_of(dollars(spent.total, price.usd_per_hour) for price, spent in spans)
+    assert whole is not None
+    cost = whole + grains * DOLLAR_GRAIN
+    found = by_bucket(spans, cost)
+    assert found is not None
+    assert sum(found.values()) == cost
+    assert min(found.values()) >= min(cost, Decimal(0))
 
 
 def one_night() -> RunBooks:
