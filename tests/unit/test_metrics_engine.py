@@ -194,7 +194,7 @@ class FakeNvml:
     """A node with three GPUs, of which the last answers no question."""
 
     installed: bool = True
-    names: list[str] = field(default_factory=lambda: ["GPU-a", "GPU-b", "GPU-c"])
+    names: list[str] = field(default_factory=lambda: ["GPU-a1", "GPU-a2", "GPU-c3"])
 
     def nvmlInit(self) -> None:  # noqa: N802
         if not self.installed:
@@ -209,6 +209,9 @@ class FakeNvml:
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:  # noqa: N802
         return self.names.index(uuid)
 
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return self.names[handle]
+
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> Utilization:  # noqa: N802
         if handle == 2:
             raise OSError("GPU is lost")
@@ -220,9 +223,21 @@ class FakeNvml:
 
 @pytest.mark.parametrize(
     ("visible", "told"),
-    [(None, {"0": 0.97, "1": 0.4}), ("1", {"1": 0.4}), ("GPU-a,2", {"GPU-a": 0.97}), ("", {})],
+    [
+        (None, {"0": 0.97, "1": 0.4}),
+        ("1", {"1": 0.4}),
+        ("1, 0", {"1": 0.4, "0": 0.97}),
+        ("", {}),
+        ("-1", {}),
+        ("0,-1,1", {"0": 0.97}),
+        ("1,7,0", {"1": 0.4}),
+        ("GPU-a1,2", {"GPU-a1": 0.97}),
+        ("GPU-c,GPU-a2", {"GPU-a2": 0.4}),
+        ("GPU-a,0", {}),
+        ("NoDevFiles", {}),
+    ],
 )
-def test_each_gpu_of_this_process_that_answers(
+def test_each_gpu_that_cuda_shows_this_process_and_that_answers(
     visible: str | None, told: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
