@@ -175,7 +175,8 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
 
             manifest = generate_here(here, wanted)
     else:
-        wiring.export_books(here, made)
+        # Whoever closed them may have died before all was written and told that follows from them.
+        manifest = wiring.close_books(here, made)
     off = prediction_error(here, manifest)
     more = {} if off is None else {"prediction": off}
     summary = {**_summary(manifest), **more}

@@ -13,6 +13,8 @@ from pipeline.showing import output, show
 
 Json = dict[str, Any]
 _UNBOUNDED = 10_000
+MOST_ROWS = 200
+"""As many as a person may look through, and Rich lays out in a fraction of a second."""
 _BUCKETS = ("boot", "load", "useful", "wasted", "idle", "drain")
 _PREEMPTION = ("wasted_work", "unpublished", "drain", "replacement_boot", "replacement_load")
 
@@ -70,7 +72,13 @@ def _shared_out(document: Json) -> Table:
         f"by {by}", by, *(f"{bucket} s" for bucket in _BUCKETS), "output tokens",
         "cost", "unallocated", "per 1k",
     )  # fmt: skip
-    for row in document["rows"]:
+    rows = document["rows"]
+    shown = rows if len(rows) <= MOST_ROWS else [*rows[: MOST_ROWS - 1], rows[-1]]
+    if len(shown) < len(rows):
+        # The last is what no shard is charged with, or as good as any other.
+        table.caption = f"{len(rows) - len(shown):,} more before the last; --json has all of them"
+        table.caption_justify = "left"
+    for row in shown:
         cost = row["cost"]
         table.add_row(
             _name(row[by]),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline import wiring
 from pipeline.at_hand import JobAtHand
 from pipeline.clock import SystemClock
-from pipeline.core.cost_history import compared, in_brief
+from pipeline.core import layout
+from pipeline.core.cost_history import closed_in_brief, compared, in_brief
 from pipeline.core.cost_lines import RunBooks
 from pipeline.core.cost_report import By, cost_report
-from pipeline.core.errors import BooksUnbalanced, ObjectDamaged
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import decimal_of
-from pipeline.documents import MISSHAPEN
+from pipeline.core.preemption import price_of_preemption, taken_away
+from pipeline.documents import MISSHAPEN, in_words
+from pipeline.exports.reading import read_costs
 from pipeline.hosted_prices import Amount, hosted_costs
 from pipeline.run import books_of
 
@@ -71,11 +72,26 @@ def _earlier(here: JobAtHand, started_at: str, wanted: int) -> list[Json]:
         return found
     for run in here.runs.complete(before=started_at, but=here.run_id):
         try:
-            books = _books(replace(here, run_id=run.run_id))
-            found.append(in_brief(cost_report(books), run.job["created_at"]))
-        except (*MISSHAPEN, ObjectDamaged, BooksUnbalanced) as problem:
+            preemption = _preemption_percent(here, run.manifest)
+            found.append(closed_in_brief(run.manifest, run.job["created_at"], preemption))
+        except MISSHAPEN as problem:
             # Written by another version, or torn: no reason to keep this run's cost to oneself.
-            log.warning("run %s cannot be compared with: %s", run.run_id, problem)
+            log.warning("run %s cannot be compared with: %s", run.run_id, in_words(problem))
         if len(found) == wanted:
             break
     return found
+
+
+def _preemption_percent(here: JobAtHand, run: Json) -> str | None:
+    """Of a complete run: its cost table is one object, and its shards' manifests are as many as its
+    shards. None where the table is missing."""
+    body = here.store.get(layout.costs_key(run["run_id"]))
+    if body is None:
+        return None
+    charged = read_costs(body)
+    states = {row["worker_id"]: row["state"] for row in run["workers"]}
+    gone = taken_away(charged.left, states, over=True)
+    total = decimal_of(run["cost"]["total"])
+    price = price_of_preemption(gone, charged.lives, charged.lines, total)
+    percent: str | None = price["percent"]
+    return percent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +15,15 @@ from pipeline.core.errors import JobInvalid
 from pipeline.core.manifest import per_token
 from pipeline.core.money import DOLLAR_GRAIN, decimal_text
 
+log = logging.getLogger("spotmill")
+
 USUAL_MODELS = ("openai/gpt-5-mini", "anthropic/claude-haiku-4-5", "google/gemini-2.5-flash")
 """What is compared with unless somebody asks for others: the small ones of three large offers."""
 
 _THREE_DIGITS = Context(prec=3)
 _BATCH = {"processing": "batch"}
+_SIDES = ("input_mtok", "output_mtok")
+"""The package's names of what a million tokens cost."""
 _NOTE = (
     "tokens as this run's tokenizer counts them, at the rate of a request of their mean length, "
     "none of them cached; another model's answers are others"
@@ -40,10 +45,12 @@ class Amount:
 
 def hosted_costs(models: Sequence[str], amount: Amount, at: datetime) -> Json | None:
     """What `amount` would have cost from each of `models`, or the usual ones, at the prices of
-    that time. None when nobody asks for a model and `genai-prices` is not installed.
+    that time. None when nobody asks for a model and `genai-prices` is not installed; a usual one
+    that it has no more is left out, and said in the log.
 
     `price` says whether it is the batch price, or the standard one of a model that has none there.
-    Needs no network. Raises `JobInvalid` for a model that has no price, and where it cannot know.
+    Needs no network. Raises `JobInvalid` for a model that has no price by the token, and
+    where it cannot know.
     """
     if find_spec("genai_prices") is None:
         if not models:
@@ -53,11 +60,25 @@ def hosted_costs(models: Sequence[str], amount: Amount, at: datetime) -> Json | 
             where="--compare-api",
             hint="pip install 'spotmill[api-prices]'",
         )
+    asked_for = [_hosted(model, amount, at) for model in models]
     return {
         "source": f"genai-prices {metadata.version('genai-prices')}",
         "note": _NOTE,
-        "models": [_hosted(model, amount, at) for model in models or USUAL_MODELS],
+        "models": asked_for or _usual(amount, at),
     }
+
+
+def _usual(amount: Amount, at: datetime) -> list[Json]:
+    found, missing = [], []
+    for model in USUAL_MODELS:
+        try:
+            found.append(_hosted(model, amount, at))
+        except JobInvalid as problem:
+            missing.append(problem.what)
+    if missing:
+        # Nobody asked for it: another version of the package names it otherwise, or not at all.
+        log.warning("not compared with: %s", "; ".join(missing))
+    return found
 
 
 def _hosted(model: str, amount: Amount, at: datetime) -> Json:
@@ -94,22 +115,28 @@ def _rates(model: str, amount: Amount, at: datetime) -> tuple[Decimal, Decimal, 
         max(1, round(tokens / max(1, amount.rows)))
         for tokens in (amount.input_tokens, amount.output_tokens)
     )
+    version = metadata.version("genai-prices")
     usage = Usage(input_tokens=given, output_tokens=answered)
 
     def rates(context: dict[str, str] | None) -> tuple[Decimal, Decimal]:
         found = calc_price(
             usage, name, provider_id=provider, genai_request_timestamp=at, price_context=context
         )
+        unpriced = [side for side in _SIDES if getattr(found.model_price, side, None) is None]
+        if unpriced:
+            # What the package adds up for it is 0: it is paid for by the minute, the page or not
+            # at all, or answers in no tokens.
+            raise LookupError(f"genai-prices {version} has no {' and no '.join(unpriced)} for it")
         return found.input_price / given, found.output_price / answered
 
     try:
         batch, standard = rates(_BATCH), rates(None)
     except LookupError as problem:
         raise JobInvalid(
-            f"nobody has a price of {model!r}",
+            f"nobody has a price of {model!r} by the token",
             where="--compare-api",
             why=str(problem),
-            hint="`genai-prices list` names the providers and models that have one",
+            hint="`genai-prices list` names the providers and models that there are",
         ) from problem
     # Where a model has no batch price, the package answers with the standard one.
     return (*batch, "standard" if batch == standard else "batch")

@@ -20,8 +20,8 @@ from pydantic import (
 
 from pipeline.core.rows import Sampling, Structured
 from pipeline.job_metrics import MetricsSpec
-from pipeline.job_section import Section
-from pipeline.job_speculative import SpeculativeSpec, method_alone
+from pipeline.job_section import Section, without_secrets
+from pipeline.job_speculative import ModelName, SpeculativeSpec, method_alone
 from pipeline.yaml_lines import closest
 
 Quantization = Literal[
@@ -60,7 +60,7 @@ class OutputSpec(Section):
 
 
 class ModelSpec(Section):
-    id: str = Field(min_length=1)
+    id: Annotated[ModelName, Field(min_length=1)]
     revision: str | None = None
     quantization: Quantization = "auto"
     speculative: Annotated[SpeculativeSpec, BeforeValidator(method_alone)] = SpeculativeSpec(
@@ -248,13 +248,8 @@ class StorageOptions(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _without_credentials(cls, value: str | None) -> str | None:
-        # Wherever it stands, for a secret with a slash in it ends what a parser calls the host.
-        if value is not None and "@" in value:
-            raise ValueError(
-                "a user name or password has no place here, for the job is stored with its output; "
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write https://host"
-            )
-        return value
+        instead = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write https://host"
+        return None if value is None else without_secrets(value, instead)
 
 
 class JobSpec(Section):

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.job_section import Section
+from pipeline.job_section import Section, without_secrets
+
+_INSTEAD = {
+    "otlp": "set OTEL_EXPORTER_OTLP_HEADERS where the workers run",
+    "pushgateway": "a gateway can only know its clients by their network",
+}
 
 
 class MetricsSpec(Section):
@@ -37,14 +42,16 @@ class MetricsSpec(Section):
 
     @field_validator("pushgateway", "otlp")
     @classmethod
-    def _address(cls, value: str | None) -> str | None:
+    def _address(cls, value: str | None, field: ValidationInfo) -> str | None:
         if value is None:
             return None
-        if "@" in value:
-            raise ValueError(
-                "a user name or password has no place here, for the job is stored with its output"
-            )
-        if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
+        without_secrets(value, _INSTEAD[str(field.field_name)])
+        try:
+            parts = urlsplit(value)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
             raise ValueError(f"{value!r} is no URL such as http://host:9091")
         return value
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.job_section import Section
+from pipeline.job_section import Section, without_secrets
 
 SpeculativeMethod = Literal["none", "auto", "ngram", "draft_model", "eagle", "eagle3", "suffix"]
 
 
+def _address_without_secrets(model: str) -> str:
+    web = model.lower().startswith(("http://", "https://"))
+    return without_secrets(model, "set HF_TOKEN where the workers run") if web else model
+
+
+ModelName = Annotated[str, AfterValidator(_address_without_secrets)]
+"""A path, a URI or a hub's id."""
+
+
 class _DraftSettings(Section):
     method: SpeculativeMethod
-    model: str | None = Field(None, description="of draft_model, eagle and eagle3: path, URI or id")
+    model: ModelName | None = Field(
+        None, description="of draft_model, eagle and eagle3: path, URI or id"
+    )
     prompt_lookup_max: int | None = Field(None, ge=1)
     prompt_lookup_min: int | None = Field(None, ge=1)
     num_speculative_tokens_per_batch_size: tuple[tuple[int, int, int], ...] | None = Field(

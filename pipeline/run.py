@@ -113,8 +113,9 @@ def books_of(
         published = {manifest["shard_id"] for manifest in found.manifests}
         # A run that nobody planned yet has published nothing.
         shards = [s for s in planned() if s.id in published] if published else []
+        bills = [bill.so_far(published) for bill in found.bills]
         run = run_manifest(
-            provenance, shards, found.manifests, found.bills, started_at, clock.timestamp()
+            provenance, shards, found.manifests, bills, started_at, clock.timestamp()
         )
     lived = {
         worker_id: (session.began_at, session.beat_at)

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 Json = dict[str, Any]
-output = Console(soft_wrap=True)
+# Names, tags and messages are others' words: a `[/red]` in one is no end of anything.
+output = Console(soft_wrap=True, markup=False, emoji=False)
 
 
 def show(document: Json, as_json: bool, title: str, whole: Json | None = None) -> None:

@@ -12,7 +12,7 @@ from pipeline.at_hand import JobAtHand
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.job import STANDARD_TAGS, without_folder
-from pipeline.metrics.engine import engine_figures
+from pipeline.metrics.engine import EngineCounts
 from pipeline.metrics.figures import Subject, Told
 from pipeline.metrics.gpu import Gpus
 from pipeline.metrics.of_run import PublishedShards, run_figures
@@ -22,6 +22,8 @@ from pipeline.metrics.teller import Teller
 from pipeline.supervisor import Told as ShownToRun
 
 _READ_AT_ONCE = 64
+_LEAVING_SECONDS = 1.0
+"""How long a worker waits for its last figures, in no bucket: it has beaten its last by then."""
 _CLOSING_SECONDS = 60.0
 """How long a finished run waits for its last figures, for which manifests may have to be read."""
 
@@ -33,6 +35,7 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
     sinks = sinks_of(spec, os.environ, of_run=False)
     shown: list[Session] = []
     gpus: list[Gpus] = []
+    engine = EngineCounts()
 
     def look() -> Told | None:
         if not shown:
@@ -40,7 +43,7 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
         session = shown[0]
         # NVML takes a while to begin.
         gpus[:] = gpus or [Gpus()]
-        figures = (*session_figures(session), *engine_figures(), *gpus[0].figures())
+        figures = (*session_figures(session), *engine.figures(), *gpus[0].figures())
         return Told(_subject(here, worker_id, session.started_at), figures)
 
     def show(session: Session) -> None:
@@ -49,7 +52,7 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
     if not sinks:
         yield lambda _: None
         return
-    with Teller(sinks, look, spec.seconds, forgets_itself=True):
+    with Teller(sinks, look, spec.seconds, forgets_itself=True, leave_seconds=_LEAVING_SECONDS):
         yield show
 
 
@@ -69,7 +72,7 @@ def telling_run(here: JobAtHand, planned: Sequence[Shard]) -> Iterator[ShownToRu
         # Some at a time, so that an interruption loses few of them.
         for first in range(0, len(new), _READ_AT_ONCE):
             some = new[first : first + _READ_AT_ONCE]
-            _take_in(folded, here.ledger.shard_manifests(some), sessions)
+            _take_in(folded, here.ledger.shard_manifests(some))
         return _of_run(here, planned, folded, sessions, None)
 
     def show(sessions: Mapping[str, Session], published: Collection[int]) -> None:
@@ -93,21 +96,16 @@ def tell_closed(
 
     def look() -> Told | None:
         found = accounts()
-        _take_in(folded, found.manifests, found.sessions)
+        _take_in(folded, found.manifests)
         return _of_run(here, planned, folded, found.sessions, closed)
 
     with Teller(sinks, look, here.job.metrics.seconds, leave_seconds=_CLOSING_SECONDS):
         pass
 
 
-def _take_in(
-    folded: PublishedShards,
-    manifests: Iterable[Mapping[str, Any]],
-    sessions: Mapping[str, Session],
-) -> None:
-    failed = {name for name, session in sessions.items() if session.state == "failed"}
+def _take_in(folded: PublishedShards, manifests: Iterable[Mapping[str, Any]]) -> None:
     for manifest in manifests:
-        folded.take(manifest, failed)
+        folded.take(manifest)
 
 
 def _of_run(

@@ -76,11 +76,11 @@ def dummy_environment(scratch: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running_server(scratch: Path, services: str = "s3") -> Iterator[S3Server]:
-    if EXTERNAL_ENDPOINT and services == "s3":
+def running_server(scratch: Path) -> Iterator[S3Server]:
+    if EXTERNAL_ENDPOINT:
         yield S3Server(EXTERNAL_ENDPOINT)
         return
-    process, port = _start(scratch, services)
+    process, port = _start(scratch)
     try:
         yield S3Server(f"http://127.0.0.1:{port}", dummy_environment(scratch))
     finally:
@@ -97,7 +97,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _start(scratch: Path, services: str) -> tuple[subprocess.Popen[bytes], int]:
+def _start(scratch: Path) -> tuple[subprocess.Popen[bytes], int]:
     log = scratch / "ministack.log"
     for _ in range(5):  # somebody else may take the free port first; ministack then ends at once
         port = free_port()
@@ -108,7 +108,7 @@ def _start(scratch: Path, services: str) -> tuple[subprocess.Popen[bytes], int]:
                     **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
                     "BIND_HOST": "127.0.0.1",
                     "GATEWAY_PORT": str(port),
-                    "SERVICES": services,
+                    "SERVICES": "s3",
                     "S3_PERSIST": "0",
                     "LOG_LEVEL": "WARNING",
                     "TMPDIR": str(scratch),

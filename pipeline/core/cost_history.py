@@ -7,8 +7,10 @@ from decimal import Decimal
 from statistics import median
 from typing import Any
 
-from pipeline.core.money import decimal_of, decimal_text
-from pipeline.core.percent import change
+from pipeline.core.cost_lines import priced
+from pipeline.core.money import decimal_of, decimal_text, dollars, sum_of
+from pipeline.core.percent import change, percent
+from pipeline.core.spans import charges
 
 Json = dict[str, Any]
 
@@ -23,6 +25,29 @@ def in_brief(report: Mapping[str, Any], started_at: str) -> Json:
         "per_1k_output_tokens": report["per_1k_output_tokens"],
         "preemption_percent": report["preemption"]["percent"],
         "savings_percent": report["on_demand"]["percent"],
+    }
+
+
+def closed_in_brief(
+    run: Mapping[str, Any], started_at: str, preemption_percent: str | None
+) -> Json:
+    """The same of a run whose books are closed, from its own manifest: not one of its shards', of
+    which there may be thousands, has to be read. What preemption cost is no part of it."""
+    total = decimal_of(run["cost"]["total"])
+    on_demand = sum_of(
+        dollars(buckets.total, price.on_demand_usd_per_hour)
+        for worker in run["workers"]
+        for price, buckets in charges(priced(worker, worker))
+    )
+    savings = None if total is None or on_demand is None else on_demand - total
+    return {
+        "run_id": run["run_id"],
+        "started_at": started_at,
+        "output_tokens": run["tokens"].get("output", 0),
+        "total": run["cost"]["total"],
+        "per_1k_output_tokens": run["cost"]["per_1k_output_tokens"],
+        "preemption_percent": preemption_percent,
+        "savings_percent": decimal_text(percent(savings, on_demand)),
     }
 
 

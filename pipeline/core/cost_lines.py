@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.manifest import attempt_cost
@@ -20,6 +20,10 @@ from pipeline.core.spans import Span, charges, together
 OVERHEAD = ("boot", "load", "idle", "drain")
 
 
+Life: TypeAlias = tuple[str, str]
+"""When a session began and ended, as ISO timestamps."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunBooks:
     """A run's manifest, and its shards'. Of a run in progress (not `complete`), the one that it
@@ -28,11 +32,11 @@ class RunBooks:
 
     run: Mapping[str, Any]
     manifests: Sequence[Mapping[str, Any]]
-    lived: Mapping[str, tuple[str, str]]
+    lived: Mapping[str, Life]
     complete: bool
 
-    def life_of(self, worker_id: str) -> tuple[str, str]:
-        """When it began and ended; where its session is gone, when the run did."""
+    def life_of(self, worker_id: str) -> Life:
+        """Where its session is gone, the run's."""
         return self.lived.get(worker_id, (self.run["started_at"], self.run["finished_at"]))
 
 
@@ -66,10 +70,10 @@ def lines_of(books: RunBooks) -> list[Line]:
     lines = [line for manifest in books.manifests for line in _lines_of_shard(manifest)]
     for row in books.run["unallocated"]:
         worker = workers[row["worker_id"]]
-        spans = charges(_priced(row, worker))
+        spans = charges(priced(row, worker))
         if not books.complete:
             spans = _not_wasted_yet(
-                spans, charges(_priced(worker, worker)), charged[row["worker_id"]]
+                spans, charges(priced(worker, worker)), charged[row["worker_id"]]
             )
         started_at, ended_at = books.life_of(row["worker_id"])
         lines.append(
@@ -81,7 +85,7 @@ def lines_of(books: RunBooks) -> list[Line]:
                 started_at=started_at,
                 ended_at=ended_at,
                 buckets=_sum(buckets for _, buckets in spans),
-                usd=_by_bucket(spans, decimal_of(row["cost"])),
+                usd=by_bucket(spans, decimal_of(row["cost"])),
                 on_demand_usd=_on_demand(spans),
                 tokens=TokenCounts(wasted=row["tokens"]),
             )
@@ -100,22 +104,29 @@ def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
             started_at=attempt["started_at"],
             ended_at=attempt["ended_at"],
             buckets=_sum(buckets for _, buckets in spans),
-            usd=_by_bucket(spans, attempt_cost(attempt)),
+            usd=by_bucket(spans, attempt_cost(attempt)),
             on_demand_usd=_on_demand(spans),
             tokens=share.tokens,
         )
 
 
-def _by_bucket(spans: Sequence[Span], cost: Decimal | None) -> dict[str, Decimal] | None:
-    """`cost` by bucket: price times seconds. What rounding leaves goes to the longest overhead."""
+def by_bucket(spans: Sequence[Span], cost: Decimal | None) -> dict[str, Decimal] | None:
+    """`cost` by bucket: price times seconds. What rounding leaves goes to the longest overhead, or
+    comes off it and what else there is: no bucket costs less than nothing, unless `cost` does."""
     if cost is None:
         return None
     found = dict.fromkeys(Buckets().items(), Decimal(0))
     for price, buckets in spans:
         for name, micros in buckets.items().items():
             found[name] += dollars(micros, price.usd_per_hour) or Decimal(0)
+    left = cost - sum(found.values())
     seconds = _sum(buckets for _, buckets in spans).items()
-    found[max(OVERHEAD, key=lambda name: seconds[name])] += cost - sum(found.values())
+    longest_first = sorted(OVERHEAD, key=lambda name: -seconds[name])
+    for name in (*longest_first, "wasted", "useful"):
+        part = max(left, -found[name])
+        found[name] += part
+        left -= part
+    found[longest_first[0]] += left
     return found
 
 
@@ -123,8 +134,9 @@ def _on_demand(spans: Sequence[Span]) -> Decimal | None:
     return sum_of(dollars(buckets.total, price.on_demand_usd_per_hour) for price, buckets in spans)
 
 
-def _priced(row: Mapping[str, Any], worker: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The books of earlier versions have a price in a worker's row alone, and none on demand."""
+def priced(row: Mapping[str, Any], worker: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's `row` of that `worker`, which may be itself, with a price: the books of earlier
+    versions have one in a worker's row alone, and none on demand."""
     known = {key: worker.get(key) for key in NodePrice(None, "").to_json()}
     return {**known, **row}
 

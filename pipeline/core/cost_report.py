@@ -13,7 +13,7 @@ from pipeline.core.cost_lines import OVERHEAD, Line, RunBooks, lines_of
 from pipeline.core.manifest import CURRENCY, per_token
 from pipeline.core.money import Buckets, decimal_text, sum_of
 from pipeline.core.percent import percent
-from pipeline.core.preemption import price_of_preemption
+from pipeline.core.preemption import preempted, price_of_preemption
 from pipeline.core.rows import TokenCounts
 
 By: TypeAlias = Literal["shard", "worker", "zone", "day", "tag"]
@@ -35,6 +35,9 @@ def cost_report(books: RunBooks, by: By = "worker", tag: str | None = None) -> J
     whole = _sums(lines)
     cost = whole["cost"]
     total = _total(lines)
+    gone = preempted(books)
+    workers = gone | {row["worker_id"] for row in books.run["workers"]}
+    lives = {worker_id: books.life_of(worker_id) for worker_id in workers}
     return {
         "run_id": books.run["run_id"],
         "complete": books.complete,
@@ -53,7 +56,7 @@ def cost_report(books: RunBooks, by: By = "worker", tag: str | None = None) -> J
             "savings": cost["savings"],
             "percent": cost["savings_percent"],
         },
-        "preemption": price_of_preemption(books, lines, total),
+        "preemption": price_of_preemption(gone, lives, lines, total),
         "seconds": whole["seconds"],
         "tokens": whole["tokens"],
         "by": by,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -29,6 +30,13 @@ class SpotmillError(Exception):
 def in_a_line(problem: Exception) -> str:
     """An error's whole explanation as one line, to be one sentence among others."""
     return "; ".join(line.strip() for line in str(problem).splitlines())
+
+
+def without_secrets(words: str) -> str:
+    """Words for a log or a person, where URLs may be among them: without users, passwords and
+    queries, whoever put them there."""
+    words = re.sub(r"://[^\s'\"]*@", "://", words)
+    return re.sub(r"(/[^\s'\"?#]*)[?#][^\s'\")>]+", r"\1?...", words)
 
 
 class JobInvalid(SpotmillError):

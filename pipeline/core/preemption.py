@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pipeline.core.cost_lines import Line, RunBooks
+from pipeline.core.cost_lines import Life, Line, RunBooks
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.percent import percent
 from pipeline.core.run_manifest import ENDED
@@ -16,38 +16,46 @@ from pipeline.core.times import moment
 Json = dict[str, Any]
 
 
+def left_early(attempt: Mapping[str, Any]) -> bool:
+    """Whether a manifest's attempt ended because its worker left: it was told (`drained`), or
+    vanished (`lost`). A helper's end on a portion says nothing, for its last save hands over what
+    it finished, and an owner takes back what it did not (decision 019).
+    """
+    return attempt["end"] in ("drained", "lost") and "portion" not in attempt
+
+
+def taken_away(left: Iterable[str], states: Mapping[str, str], over: bool) -> frozenset[str]:
+    """Of the workers that `left` early, those that had no error of their own; once the run is
+    `over`, also those whose session never said that it ended. `states` has each session's."""
+    silent = {name for name, state in states.items() if over and state not in ENDED}
+    failed = {name for name, state in states.items() if state == "failed"}
+    return frozenset({*left, *silent} - failed)
+
+
 def preempted(books: RunBooks) -> frozenset[str]:
     """Workers that left before the work was done, and not because of an error of their own.
 
-    A worker whose attempt on a shard ended `drained` (it was told) or `lost` (it was not), or
-    whose session never said that it ended, once the run is over. Books cannot tell a machine that
-    was reclaimed from a person who stopped the run: that interruption counts too. A helper's end
-    on a portion says nothing, for it hands over what it finished (decision 019).
+    Books cannot tell a machine that was reclaimed from a person who stopped the run: that
+    interruption counts too.
     """
-    failed = {row["worker_id"] for row in books.run["workers"] if row["state"] == "failed"}
     left = {
         attempt["worker_id"]
         for manifest in books.manifests
         for attempt in manifest["attempts"]
-        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
+        if left_early(attempt)
     }
-    if books.complete:
-        left |= {row["worker_id"] for row in books.run["workers"] if row["state"] not in ENDED}
-    return frozenset(left - failed)
+    states = {row["worker_id"]: row["state"] for row in books.run["workers"]}
+    return taken_away(left, states, books.complete)
 
 
-def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:
+def replacements(gone: Iterable[str], lives: Mapping[str, Life]) -> frozenset[str]:
     """Workers that took the place of those: of the sessions in the order they began, each one
     that began after the last beat of a preempted one whose place nobody had taken yet.
 
     At most one for each that is gone, by the times that they wrote themselves.
     """
-    ends = sorted(end for name in gone if (end := moment(books.life_of(name)[1])))
-    starts = sorted(
-        (start, row["worker_id"])
-        for row in books.run["workers"]
-        if (start := moment(books.life_of(row["worker_id"])[0]))
-    )
+    ends = sorted(end for name in gone if (end := moment(lives[name][1])))
+    starts = sorted((start, name) for name in lives if (start := moment(lives[name][0])))
     vacant, found = deque(ends), set()
     for start, name in starts:
         if vacant and vacant[0] <= start:
@@ -56,8 +64,12 @@ def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def price_of_preemption(books: RunBooks, lines: Sequence[Line], total: Decimal | None) -> Json:
+def price_of_preemption(
+    gone: Collection[str], lives: Mapping[str, Life], lines: Sequence[Line], total: Decimal | None
+) -> Json:
     """What the run would not have paid if no worker had been taken away, as far as books tell.
+
+    `gone` are those that were; `lives` has the first and the last beat's time of every worker.
 
     The sum of five, each null when a price in it is unknown:
     `wasted_work`: the wasted seconds of preempted workers that shards are charged with, which is
@@ -71,8 +83,7 @@ def price_of_preemption(books: RunBooks, lines: Sequence[Line], total: Decimal |
     tokens, and time in which a place stayed empty. `percent` is of the run's `total`. In a run in
     progress, only what published shards prove.
     """
-    gone = preempted(books)
-    instead = replacements(books, gone)
+    instead = replacements(gone, lives)
     of_gone = [line for line in lines if line.worker_id in gone]
     of_instead = [line for line in lines if line.worker_id in instead]
     parts = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -69,6 +69,12 @@ class SessionBill:
     @property
     def usd(self) -> Decimal | None:
         return cost_of(self.spans)
+
+    def so_far(self, published: Collection[int]) -> SessionBill:
+        """The bill in a run of which these shards are published and others are not yet: what was
+        decoded for those is no waste yet, for it may be of use."""
+        known = {name: n for name, n in self.attempts.items() if name.shard_id in published}
+        return replace(self, attempts=known)
 
     @property
     def uncertain_micros(self) -> int:

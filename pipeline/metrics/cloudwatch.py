@@ -13,6 +13,18 @@ from pipeline.metrics.figures import Distribution, Told
 from pipeline.metrics.port import SINK_SECONDS
 
 COST = "CostPer1kOutputTokens"
+_LONGEST = 1_024
+
+
+def dimension(value: str) -> str:
+    """A tag's value as CloudWatch takes one: printable ASCII that is not blank, 1,024 characters.
+
+    What else is in it is written as Python escapes it, and not left out: tags that differ would be
+    one metric. A blank one is `unknown`, as one that a job does not name.
+    """
+    printable = (c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in value)
+    taken = "".join(printable)[:_LONGEST]
+    return taken if taken.strip() else "unknown"
 
 
 class CloudWatch:
@@ -39,7 +51,7 @@ class CloudWatch:
                         {
                             "MetricName": COST,
                             "Dimensions": [
-                                {"Name": name, "Value": value or "unknown"} for name, value in tags
+                                {"Name": name, "Value": dimension(value)} for name, value in tags
                             ],
                             "Value": float(figure.value),
                             "Unit": "None",

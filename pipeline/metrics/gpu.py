@@ -1,10 +1,11 @@
-"""How busy this node's GPUs are, where NVIDIA's management library answers (`nvidia-ml-py`, which
-comes with vLLM for GPUs)."""
+"""How busy this node's GPUs are, where NVIDIA's management library answers (`nvidia-ml-py`, of the
+extra `gpu`)."""
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from pipeline.metrics.figures import Figure
@@ -20,6 +21,8 @@ class Nvml(Protocol):
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...  # noqa: N802
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any: ...  # noqa: N802
+
+    def nvmlDeviceGetUUID(self, handle: Any) -> str: ...  # noqa: N802
 
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...  # noqa: N802
 
@@ -59,14 +62,26 @@ class Gpus:
 
 
 def _handles(nvml: Nvml, visible: str | None) -> dict[str, Any]:
+    """By the names that they are called by: CUDA's environment variables (CUDA C++ Programming
+    Guide) end at the first that names no GPU, as `-1` does."""
+    every = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     if visible is None:
-        return {
-            str(i): nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())
-        }
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return {
-        name: nvml.nvmlDeviceGetHandleByIndex(int(name))
-        if name.isdigit()
-        else nvml.nvmlDeviceGetHandleByUUID(name)
-        for name in names
-    }
+        return {str(number): handle for number, handle in enumerate(every)}
+    found: dict[str, Any] = {}
+    for name in visible.split(","):
+        alike = _called(nvml, name.strip(), every)
+        if len(alike) != 1:
+            break
+        found[name.strip()] = alike[0]
+    return found
+
+
+def _called(nvml: Nvml, name: str, every: Sequence[Any]) -> Sequence[Any]:
+    """A number is a place; a UUID may be cut short, as long as it is one's alone."""
+    if name.isdigit():
+        return every[int(name) :][:1]
+    if name.startswith("MIG-"):
+        return [nvml.nvmlDeviceGetHandleByUUID(name)]
+    if not name.startswith("GPU-"):
+        return []
+    return [handle for handle in every if nvml.nvmlDeviceGetUUID(handle).startswith(name)]

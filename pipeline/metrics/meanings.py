@@ -1,7 +1,7 @@
 """Every figure's name, kind, unit and meaning, said once; `docs/metrics.md` is the page of it.
 
-Where OpenTelemetry's conventions for generative AI have a name, it is used as they say (their
-`gen-ai-metrics` and `gen-ai-token-metrics`, in development, as of 2026).
+Where OpenTelemetry's conventions for generative AI have a name, it is used as they say (v0.1.0 of
+`semantic-conventions-genai`, in development: `client-inference` and `gen-ai-metrics`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "updown", "gauge", "histogram"]
-"""A counter only grows; an updown is a sum that may fall, as useful seconds do that were wasted
-after all."""
+"""A counter only grows; an updown is a sum that may fall: useful seconds may have been wasted after
+all, and a worker that left a shard behind may turn out to have failed by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,13 @@ class Meaning:
 _TOKEN, _ROW, _SHARD, _USD = "{token}", "{row}", "{shard}", "{USD}"
 
 _CONVENTIONAL = {
-    "gen_ai.client.token.usage": Meaning(
-        "histogram", _TOKEN, "Input and output tokens of each row the engine answered"
+    "gen_ai.client.inference.operation.input_tokens": Meaning(
+        "histogram", _TOKEN, "Input tokens of each row the engine answered"
     ),
-    "gen_ai.client.operation.duration": Meaning(
+    "gen_ai.client.inference.operation.output_tokens": Meaning(
+        "histogram", _TOKEN, "Output tokens of each row the engine answered"
+    ),
+    "gen_ai.client.inference.duration": Meaning(
         "histogram", "s", "Seconds from giving the engine a row to its answer"
     ),
     "gen_ai.server.time_to_first_token": Meaning(
@@ -54,7 +57,7 @@ _CONVENTIONAL = {
 _OF_WORKERS = {
     "spotmill.worker.seconds": Meaning("updown", "s", "The session's seconds by bucket"),
     "spotmill.worker.useful": Meaning("gauge", "1", "Useful share of the session's seconds"),
-    "spotmill.worker.cost": Meaning("counter", _USD, "What the session has cost so far"),
+    "spotmill.worker.cost": Meaning("counter", _USD, "What the session has cost so far, in USD"),
     "spotmill.worker.rows": Meaning("counter", _ROW, "Rows the session finished"),
     "spotmill.worker.tokens.decoded": Meaning("counter", _TOKEN, "Tokens the session decoded"),
     "spotmill.worker.shards": Meaning("gauge", _SHARD, "Shards the session holds"),
@@ -72,27 +75,31 @@ _OF_WORKERS = {
     "spotmill.engine.drafts.proposed": Meaning("counter", _TOKEN, "Tokens drafted"),
     "spotmill.engine.drafts.accepted": Meaning("counter", _TOKEN, "Drafted tokens that were kept"),
     "spotmill.engine.drafts.acceptance": Meaning(
-        "gauge", "1", "Share of drafted tokens that were kept since the engine's process began"
+        "gauge", "1", "Share of drafted tokens that were kept so far"
     ),
 }
 
 _OF_RUNS = {
-    "spotmill.cost": Meaning("counter", _USD, "What all sessions of the run have cost so far"),
+    "spotmill.cost": Meaning(
+        "counter", _USD, "What all sessions of the run have cost so far, in USD"
+    ),
     "spotmill.cost.per_1k_output_tokens": Meaning(
-        "gauge", _USD, "Cost so far, rows in flight included, for 1,000 published output tokens"
+        "gauge", _USD, "Cost so far of 1,000 output tokens that are not known to be wasted, in USD"
     ),
     "spotmill.goodput": Meaning(
-        "gauge", "1", "Published output tokens over all output tokens decoded and paid for"
+        "gauge", "1", "Output tokens that are not known to be wasted over all that were decoded"
     ),
     "spotmill.goodput.useful": Meaning("gauge", "1", "Useful share of all seconds paid for"),
     "spotmill.goodput.rate": Meaning(
-        "gauge", "{token}/s", "Published output tokens for each second of a worker paid for"
+        "gauge",
+        "{token}/s",
+        "Output tokens not known to be wasted for each second of a worker paid for",
     ),
     "spotmill.tokens.wasted": Meaning(
-        "counter", _TOKEN, "Tokens decoded for published shards, but in no published row"
+        "counter", _TOKEN, "Tokens decoded and known to be in no published row"
     ),
     "spotmill.preemptions": Meaning(
-        "counter",
+        "updown",
         "{worker}",
         "Workers that drained or vanished with a shard in hand; known when it is published",
     ),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from pipeline.core.manifest import per_token
 from pipeline.core.money import MICROS_PER_SECOND, decimal_of, sum_of
+from pipeline.core.preemption import left_early, taken_away
 from pipeline.core.session import Session
 from pipeline.metrics.figures import Figure, known, share
 
-_TAKEN = frozenset({"drained", "lost"})
 _USAGE = "gen_ai.client.inference.usage"
 _MODALITY = {"gen_ai.token.modality": "text"}
 
@@ -21,16 +21,15 @@ _MODALITY = {"gen_ai.token.modality": "text"}
 @dataclass(slots=True)
 class PublishedShards:
     """Sums over the manifests taken in so far. What is published never changes: each is taken once,
-    and every sum only grows."""
+    and every sum only grows. `left` are workers that left before their work was done."""
 
     shards: set[int] = field(default_factory=set)
     rows: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
-    taken: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
 
-    def take(self, manifest: Mapping[str, Any], failed: Collection[str] = ()) -> None:
-        """`failed` are sessions that were not taken away, but gave up by themselves."""
+    def take(self, manifest: Mapping[str, Any]) -> None:
         if manifest["shard_id"] in self.shards:
             return
         self.shards.add(manifest["shard_id"])
@@ -39,8 +38,42 @@ class PublishedShards:
             self.rows[key] += manifest["output"][key]
         for attempt in manifest["attempts"]:
             self.ends[attempt["end"]] += 1
-            if attempt["end"] in _TAKEN and attempt["worker_id"] not in failed:
-                self.taken.add(attempt["worker_id"])
+            if left_early(attempt):
+                self.left.add(attempt["worker_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A run's output tokens: `kept` of all that were `paid` for, which are as many as were decoded;
+    `output` has the copied answers of identical requests too."""
+
+    output: int
+    kept: int
+    paid: int
+
+    @property
+    def wasted(self) -> int:
+        return self.paid - self.kept
+
+    @staticmethod
+    def so_far(published: Mapping[str, int], sessions: Iterable[Session]) -> _Decoded:
+        """Work in hand counts as kept until it is known to be wasted: large shards are published
+        late in a night, and until then their tokens would seem to cost all that others do."""
+        kept = published["output"] - published["copied"]
+        wasted, decoded = published["wasted"], 0
+        for session in sessions:
+            wasted += session.unshared
+            decoded += session.decoded
+        # A worker that died may have saved more than its last beat told of.
+        paid = max(decoded, kept + wasted)
+        return _Decoded(paid - wasted + published["copied"], paid - wasted, paid)
+
+    @staticmethod
+    def in_all(tokens: Mapping[str, int]) -> _Decoded:
+        """By the manifest of a run whose books are closed."""
+        output = tokens.get("output", 0)
+        kept = output - tokens.get("copied", 0)
+        return _Decoded(output, kept, kept + tokens.get("wasted", 0))
 
 
 def run_figures(
@@ -49,22 +82,30 @@ def run_figures(
     sessions: Mapping[str, Session],
     closed: Mapping[str, Any] | None = None,
 ) -> list[Figure]:
-    """`planned` has the rows of each shard. Once `closed`, the run's manifest says what it cost."""
+    """`planned` has the rows of each shard. Once `closed`, the run's manifest says what it cost, of
+    which tokens, and who was preempted."""
     tokens = published.tokens
     open_shards = planned.keys() - published.shards
     held = {shard for s in sessions.values() if not s.over for shard in s.shards}
-    usd = sum_of(session.bill.usd for session in sessions.values())
-    if closed is not None:
+    states: Mapping[str, str]
+    if closed is None:
+        usd = sum_of(session.bill.usd for session in sessions.values())
+        decoded = _Decoded.so_far(tokens, sessions.values())
+        states = {name: session.state for name, session in sessions.items()}
+    else:
         usd = decimal_of(closed["cost"]["total"])
+        decoded = _Decoded.in_all(closed["tokens"])
+        states = {row["worker_id"]: row["state"] for row in closed["workers"]}
+    taken = taken_away(published.left, states, over=closed is not None)
     return [
         Figure(f"{_USAGE}.input_tokens", tokens["input"], _MODALITY),
         Figure(f"{_USAGE}.output_tokens", tokens["output"], _MODALITY),
         Figure(f"{_USAGE}.cache_read.input_tokens", tokens["cached_input"], _MODALITY),
         *known("spotmill.cost", usd),
-        *known("spotmill.cost.per_1k_output_tokens", _per_1k(usd, tokens["output"])),
-        *_goodput(tokens, sessions),
-        Figure("spotmill.tokens.wasted", tokens["wasted"]),
-        Figure("spotmill.preemptions", len(published.taken)),
+        *known("spotmill.cost.per_1k_output_tokens", _per_1k(usd, decoded.output)),
+        *_goodput(decoded, sessions.values()),
+        Figure("spotmill.tokens.wasted", decoded.wasted),
+        Figure("spotmill.preemptions", len(taken)),
         *(
             Figure("spotmill.attempts", count, {"spotmill.end": end})
             for end, count in sorted(published.ends.items())
@@ -91,16 +132,11 @@ def _per_1k(usd: Decimal | None, output_tokens: int) -> Decimal | None:
     return decimal_of(per_token(usd, output_tokens)["per_1k_output_tokens"])
 
 
-def _goodput(tokens: Mapping[str, int], sessions: Mapping[str, Session]) -> list[Figure]:
-    micros = sum(session.buckets.total for session in sessions.values())
-    useful = sum(session.buckets.useful for session in sessions.values())
-    # Copied answers were decoded once, for another row.
-    kept = tokens["output"] - tokens["copied"]
-    # A worker that died may have saved more than its last beat told of.
-    decoded = max(sum(s.decoded for s in sessions.values()), kept + tokens["wasted"])
-    rate = share(tokens["output"] * MICROS_PER_SECOND, micros)
+def _goodput(decoded: _Decoded, sessions: Collection[Session]) -> list[Figure]:
+    micros = sum(session.buckets.total for session in sessions)
+    useful = sum(session.buckets.useful for session in sessions)
     return [
-        *known("spotmill.goodput", share(kept, decoded)),
+        *known("spotmill.goodput", share(decoded.kept, decoded.paid)),
         *known("spotmill.goodput.useful", share(useful, micros)),
-        *known("spotmill.goodput.rate", rate),
+        *known("spotmill.goodput.rate", share(decoded.output * MICROS_PER_SECOND, micros)),
     ]

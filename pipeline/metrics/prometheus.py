@@ -1,7 +1,8 @@
 """Figures as Prometheus knows them, and the two ways to hand them to it: a file, and a gateway.
 
-Names become Prometheus's as OpenTelemetry's own exporters make them: dots are underscores, units
-are spelled out at the end.
+Names become Prometheus's as an OpenTelemetry collector would make them of the same figures, so that
+a dashboard need not know which way they came (the rules of `prometheus/otlptranslator`): dots are
+underscores, units stand at the end, and those in braces nowhere.
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ from pipeline.metrics.figures import Distribution, Figure, Told
 from pipeline.metrics.meanings import Meaning
 from pipeline.metrics.port import SINK_SECONDS
 
-_UNITS = {"s": "seconds", "1": "ratio", "{USD}": "usd", "{token}/s": "tokens_per_second"}
+_UNITS = {"s": "seconds", "1": ""}
+_PER = {"s": "per_second"}
 _KINDS = {"counter": "counter", "updown": "gauge", "gauge": "gauge", "histogram": "histogram"}
 _JOB = "spotmill"
 
 
 def prometheus_name(name: str, meaning: Meaning) -> str:
     """Without the `_total` that its format gives every counter."""
-    base, unit = underscored(name), _UNITS.get(meaning.unit)
-    return f"{base}_{unit}" if unit and not base.endswith(f"_{unit}") else base
+    words = underscored(name).split("_")
+    unit, _, per = meaning.unit.partition("/")
+    for said in (_UNITS[unit] if not unit.startswith("{") else "", _PER[per] if per else ""):
+        if said and said not in words:
+            words.append(said)
+    if meaning.unit == "1" and meaning.kind == "gauge":
+        words.append("ratio")
+    return "_".join(words)
 
 
 def underscored(name: str) -> str:

@@ -11,6 +11,7 @@ from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import ObjectDamaged, in_a_line
 from pipeline.core.money import Buckets, decimal_of
 from pipeline.core.past import PastRun, PastSession, row_spread_of
+from pipeline.core.preemption import left_early
 from pipeline.documents import MISSHAPEN
 from pipeline.job import JobSpec, without_folder
 
@@ -18,7 +19,6 @@ log = logging.getLogger("spotmill")
 
 MOST_RUNS = 30
 _MOST_SHARDS = 1_024
-_LEFT_EARLY = frozenset({"drained", "lost"})
 Json = dict[str, Any]
 
 
@@ -73,7 +73,7 @@ def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool
         attempt["worker_id"]
         for shard in shards
         for attempt in shard["attempts"]
-        if attempt["end"] in _LEFT_EARLY
+        if left_early(attempt)
     }
     tokens = manifest["tokens"]
     return PastRun(

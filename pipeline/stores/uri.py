@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core.errors import JobInvalid
+from pipeline.core.errors import JobInvalid, without_secrets
 
 # Two letters or more, so that a Windows drive is no scheme.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/*)")
@@ -41,6 +41,8 @@ def locate(uri: str) -> Location:
         bucket, _, prefix = rest.partition("/")
         if not bucket or len(found["slashes"]) > 2:
             raise _unreadable(uri, "it names no bucket")
+        if "@" in bucket:
+            raise _unreadable(uri, "credentials come from the environment, never from a URI")
         return Location("s3", f"{bucket}/{prefix.strip('/')}".rstrip("/"))
     if scheme == "memory":
         return Location("memory", rest.strip("/"))
@@ -49,7 +51,7 @@ def locate(uri: str) -> Location:
 
 def _unreadable(uri: str, why: str) -> JobInvalid:
     return JobInvalid(
-        f"cannot use {uri!r} as a place for objects",
+        f"cannot use {without_secrets(uri)!r} as a place for objects",
         why=why,
         hint="use s3://bucket/prefix (other clouds: their S3 endpoint, as `endpoint_url`), "
         "file:///path or a path",

@@ -42,6 +42,16 @@ def test_other_uris_are_refused_with_a_hint(uri: str) -> None:
         arrow_filesystem(uri, StoreOptions())
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://key:hunter2@lake/a", "https://lake.s3/a?X-Amz-Signature=hunter2", "gs://k:hunter2@l"],
+)
+def test_what_a_uri_should_not_hold_is_not_repeated(uri: str) -> None:
+    with pytest.raises(JobInvalid) as refused:
+        locate(uri)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_path_is_taken_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store("output", StoreOptions())

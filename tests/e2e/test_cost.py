@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ import pytest
 from pipeline import costing, wiring
 from pipeline.at_hand import open_job
 from pipeline.core.cost_report import By
+from pipeline.stores.faults import NO_FAULT, Call, Fault, FaultyStore
 from tests.e2e.house import (
     Said,
     job_file,
@@ -103,6 +105,7 @@ def test_the_cost_of_a_run_that_was_killed_and_went_on(tmp_path: Path) -> None:
     assert rows_sum(so_far) == Decimal(so_far["total"])
     assert so_far["tokens"]["output"] == tokens_published(tmp_path, "one")
     assert so_far["seconds"]["wasted"] == 0, "what is not published may be of use yet"
+    assert so_far["tokens"]["wasted"] == 0
     assert so_far["rows"][-1]["shard"] is None
 
     ended = ran(path, "one", "resume").document
@@ -150,6 +153,33 @@ def test_a_run_is_compared_with_those_before_it(two_runs: str) -> None:
     assert abs(change - (now - then) * 100 / then) <= Decimal("0.005")
     assert monday["change_percent"]["output_tokens"] == "0.00"
     assert cost(two_runs, "--run-id", TUESDAY, "--compare", "0")["earlier"]["runs"] == []
+
+
+def test_earlier_runs_are_compared_with_by_three_objects_each(two_runs: str) -> None:
+    calls: list[Call] = []
+
+    def noted(call: Call) -> Fault:
+        calls.append(call)
+        return NO_FAULT
+
+    here = open_job(two_runs, TUESDAY)
+    seen = costing.cost(replace(here, store=FaultyStore(here.store, noted)))["earlier"]
+    of_monday = [call.key for call in calls if MONDAY in call.key and call.verb == "get"]
+    assert of_monday == [
+        f"runs/{MONDAY}/{name}" for name in ("job.json", "manifest.json", "costs.parquet")
+    ]
+    monday = costing.cost(open_job(two_runs, MONDAY), earlier=0)
+    [then] = seen["runs"]
+    assert then["preemption_percent"] == monday["preemption"]["percent"]
+    assert then["savings_percent"] == monday["on_demand"]["percent"]
+
+    table = f"runs/{MONDAY}/costs.parquet"
+    here.store.delete(table)
+    [then] = costing.cost(here)["earlier"]["runs"]
+    assert then["preemption_percent"] is None, "no table tells it"
+    assert then["per_1k_output_tokens"] == monday["per_1k_output_tokens"]
+    wiring.close_books(open_job(two_runs, MONDAY), wiring.planned(open_job(two_runs, MONDAY)))
+    assert costing.cost(here)["earlier"]["runs"] == seen["runs"]
 
 
 def test_people_see_tables(two_runs: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline import wiring
+from pipeline import cli, wiring
 from pipeline.at_hand import open_job
 from pipeline.core.money import Buckets, NodePrice
 from pipeline.spot.signals import NoNotice
+from pipeline.telling import telling_worker
 from tests.doubles.server import Answer, Asked, MetadataDouble
 from tests.e2e.house import job_file, questions, write
 from tests.unit.test_metrics_figures import session
@@ -88,8 +91,8 @@ def test_a_run_tells_what_its_books_say(
     assert told["spotmill_complete"] == 1
     assert told["spotmill_workers ended"] == 1
     assert Decimal(cost["total"]) > 0
-    assert told["spotmill_cost_usd_total"] == float(cost["total"])
-    per_1k = "spotmill_cost_per_1k_output_tokens_usd"
+    assert told["spotmill_cost_total"] == float(cost["total"])
+    per_1k = "spotmill_cost_per_1k_output_tokens"
     assert told[per_1k] == float(cost["per_1k_output_tokens"])
     assert 0 < told["spotmill_goodput_ratio"] <= 1
     assert 0 < told["spotmill_goodput_useful_ratio"] < 1
@@ -144,3 +147,48 @@ def test_nobody_hears_of_a_price_that_nobody_knows_nor_for_ever_of_a_worker_that
     assert told["spotmill_workers work"] == 1
     assert told["spotmill_complete"] == 1
     assert [name for name in told if "cost" in name] == []
+
+
+def test_books_that_were_closed_and_not_told_of_are_told_by_whoever_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(questions(10), str(tmp_path / "prompts" / "a.parquet"))
+    job = job_file(
+        tmp_path / "job.yaml",
+        name="questions",
+        input={"uri": "prompts/", "prompt": "question"},
+        output={"uri": "answers/"},
+        model={"id": "scripted://?window=8&tokens=5"},
+        metrics={"textfile": str(tmp_path / "prom")},
+    )
+    here = open_job(str(job), "night")
+    plan = wiring.plan(here)
+    wiring.run_worker(here, NoNotice(), "w-1")
+    closed = wiring.close_books(here, plan)
+    file = tmp_path / "prom" / "spotmill-night.prom"
+    told = file.read_text()
+    # As if its process had died before.
+    file.unlink()
+    for _ in range(2):
+        assert cli.resume(str(job), "night", no_prefect=True, as_json=True) == 0
+        assert file.read_text() == told
+        assert json.loads(capsys.readouterr().out)["finished_at"] == closed["finished_at"]
+
+
+def test_a_gateway_that_hangs_keeps_a_worker_that_beats_no_more_for_a_second(
+    tmp_path: Path,
+) -> None:
+    with Gateway() as gateway:
+        gateway.trouble = "slow"
+        job = job_file(
+            tmp_path / "job.yaml",
+            name="questions",
+            input={"uri": "prompts/", "prompt": "question"},
+            output={"uri": "answers/"},
+            model={"id": "scripted://?window=8&tokens=5"},
+            metrics={"pushgateway": gateway.url},
+        )
+        with telling_worker(open_job(str(job), "night"), "w-1") as show:
+            show(session("w-1"))
+            left = time.monotonic()
+        assert time.monotonic() - left < 3

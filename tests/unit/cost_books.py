@@ -110,6 +110,8 @@ def books(
 ) -> RunBooks:
     planned = [shard_of(manifest["shard_id"], 1) for manifest in manifests]
     bills = [session.bill for session in sessions]
+    if not complete:
+        bills = [bill.so_far({shard.id for shard in planned}) for bill in bills]
     start, end = at("00:00:00"), at("12:00:00")
     run = run_manifest(PROVENANCE, planned, manifests, bills, start, end)
     lived = {session.worker_id: (session.started_at, session.beat_at) for session in sessions}

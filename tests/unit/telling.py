@@ -19,7 +19,7 @@ def told(*figures: Figure, worker_id: str | None = None, gone: tuple[str, ...] =
     return Told(subject(worker_id), figures, frozenset(gone))
 
 
-DURATION = Figure("gen_ai.client.operation.duration", Distribution((0.5, 2.0), (3, 0, 1), 7.25))
+DURATION = Figure("gen_ai.client.inference.duration", Distribution((0.5, 2.0), (3, 0, 1), 7.25))
 
 
 @dataclass(slots=True)

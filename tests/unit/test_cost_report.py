@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.cost_lines import RunBooks, lines_of
+from pipeline.core.cost_lines import RunBooks, by_bucket, lines_of
 from pipeline.core.cost_report import By, cost_report, rows_by
-from pipeline.core.money import Buckets, NodePrice, sum_of
+from pipeline.core.money import DOLLAR_GRAIN, Buckets, NodePrice, dollars, sum_of
 from pipeline.core.rows import TokenCounts
+from pipeline.core.session import ShardAccount
+from pipeline.core.spans import Span
 from tests.unit.cost_books import (
     DAY,
     PRICE,
@@ -25,7 +28,7 @@ from tests.unit.cost_books import (
     shard,
     worker,
 )
-from tests.unit.strategies import any_prices, bounded
+from tests.unit.strategies import any_prices, bounded, known_prices
 
 WAYS: tuple[By, ...] = get_args(By)
 AMOUNTS = ("total", "useful", "wasted", "overhead", "unallocated", "on_demand_equivalent")
@@ -99,6 +102,28 @@ def test_a_shards_row_is_what_its_manifest_says(a_run: RunBooks) -> None:
     # What is left is the row of what no shard is charged with.
     assert list(rows) == [None]
     assert Decimal(rows[None]["cost"]["total"]) == Decimal(a_run.run["cost"]["unallocated"])
+
+
+short = st.integers(0, 3)
+"""Microseconds that cost a fraction of the last digit."""
+
+
+@bounded
+@given(
+    st.lists(st.tuples(known_prices(), st.builds(Buckets, *[short] * 6)), min_size=1, max_size=3),
+    st.integers(-9, 9),
+)
+def test_what_rounding_leaves_makes_no_bucket_cost_less_than_nothing(
+    priced: list[tuple[NodePrice, Buckets]], grains: int
+) -> None:
+    spans = [Span(price, spent) for price, spent in priced]
+    whole = sum_of(dollars(spent.total, price.usd_per_hour) for price, spent in spans)
+    assert whole is not None
+    cost = whole + grains * DOLLAR_GRAIN
+    found = by_bucket(spans, cost)
+    assert found is not None
+    assert sum(found.values()) == cost
+    assert min(found.values()) >= min(cost, Decimal(0))
 
 
 def one_night() -> RunBooks:
@@ -204,6 +229,22 @@ def test_work_that_is_not_published_yet_is_not_waste_yet() -> None:
     over = cost_report(books([busy], published))
     assert (over["seconds"]["useful"], over["seconds"]["wasted"]) == (3.0, 5.0)
     assert over["total"] == now["total"]
+
+
+def test_tokens_in_hand_are_not_waste_yet_either() -> None:
+    lived = Buckets(useful=8 * SECOND)
+    busy = replace(
+        worker("w1", "00:00:00", "00:00:10", lived, state="work"),
+        shards={1: ShardAccount(1, decoded=500)},
+        # Another published it meanwhile, and knows of none of these.
+        dropped={0: ShardAccount(1, decoded=40)},
+        decoded=547,
+        unshared=7,
+    )
+    other = worker("w2", "00:00:00", "00:00:10", lived)
+    published = [shard(0, [attempt(other, 2, "published", lived)])]
+    assert cost_report(books([busy, other], published, complete=False))["tokens"]["wasted"] == 47
+    assert cost_report(books([busy, other], published))["tokens"]["wasted"] == 547
 
 
 def test_a_run_without_a_shard_yet_has_its_workers_bills() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core import errors
-from pipeline.core.errors import SpotmillError
+from pipeline.core.errors import SpotmillError, without_secrets
 
 EXIT_CODES = {
     "JobInvalid": 2,
@@ -37,3 +37,19 @@ def test_an_error_says_what_where_why_and_what_to_do(kind: type[SpotmillError]) 
     problem = kind("it broke", where="job.yaml, line 3", why="no reason", hint="mend it")
     assert str(problem) == "job.yaml, line 3: it broke\n  why: no reason\n  what to do: mend it"
     assert str(kind("it broke")) == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no route to http://host:4318/v1/metrics", "no route to http://host:4318/v1/metrics"),
+        ("https://me:hush/1@host/a is away", "https://host/a is away"),
+        ("Max retries with url: /v1/metrics?key=hush&a=b (Caused by", None),
+        ("<a href='http://h/p#hush'> 'https://h/?hush'", None),
+        ("is it there? #4 of /tmp/x", "is it there? #4 of /tmp/x"),
+    ],
+)
+def test_what_is_said_holds_no_secret_of_a_url(said: str, shown: str | None) -> None:
+    found = without_secrets(said)
+    assert "hush" not in found
+    assert shown in (None, found)

@@ -90,6 +90,27 @@ def test_a_model_that_nobody_has_a_price_of_is_refused(model: str) -> None:
         of(model)
 
 
+@pytest.mark.parametrize("model", ["openai/whisper-1", "openai/text-embedding-3-small"])
+def test_a_model_that_is_not_paid_for_by_the_token_is_refused_and_not_free(model: str) -> None:
+    with pytest.raises(JobInvalid, match=r"nobody has a price of .* by the token") as refused:
+        of(model)
+    assert "output_mtok" in refused.value.why
+
+
+def test_a_usual_model_that_the_package_has_no_more_is_left_out_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = ("anthropic/gone-1", "openai/whisper-1")
+    monkeypatch.setattr(hosted_prices, "USUAL_MODELS", (USUAL_MODELS[0], *gone))
+    found = hosted_costs((), NIGHT, NOW)
+    assert found is not None
+    assert [model["model"] for model in found["models"]] == [USUAL_MODELS[0]]
+    [record] = caplog.records
+    assert all(model in record.message for model in gone)
+    with pytest.raises(JobInvalid):
+        hosted_costs(gone, NIGHT, NOW)
+
+
 @pytest.mark.parametrize("model", ["o3", "openai/", "/o3", ""])
 def test_what_is_no_model_of_a_provider_is_refused(model: str) -> None:
     with pytest.raises(JobInvalid, match="provider/model"):

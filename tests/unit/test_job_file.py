@@ -275,6 +275,28 @@ def test_an_endpoint_names_no_user_and_password(endpoint: str) -> None:
     assert "ter2" not in str(problem)
 
 
+def test_an_endpoint_has_no_query() -> None:
+    endpoint = "https://host/?X-Amz-Signature=hunter2"
+    problem = refusal(MINIMAL + f"storage_options: {{endpoint_url: '{endpoint}'}}\n")
+    assert "what follows a `?`" in problem.what
+    assert "hunter2" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "'https://me:hunter2@hub/model'",
+        "'https://hub/model.gguf?token=hunter2'",
+        "some/model, speculative: {method: draft_model, model: 'https://me:hunter2@hub/draft'}",
+    ],
+)
+def test_a_models_address_names_no_secret(model: str) -> None:
+    problem = refusal(MINIMAL.replace("some/model", model))
+    assert problem.where.endswith("line 4")
+    assert "set HF_TOKEN" in problem.what
+    assert "hunter2" not in str(problem)
+
+
 def test_a_token_has_no_place_among_the_engines_keys() -> None:
     job = MINIMAL.replace("some/model", "some/model, engine: {hf_token: hunter2}")
     problem = refusal(job)

@@ -1,4 +1,4 @@
-"""CloudWatch's custom metric, put to a server that speaks its protocol, and read back."""
+"""CloudWatch's custom metric, put to moto and read back."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 from botocore.session import Session
+from hypothesis import example, given
+from hypothesis import strategies as st
+from moto import mock_aws
 
-from pipeline.metrics.cloudwatch import COST, CloudWatch
-from pipeline.metrics.figures import Figure
-from tests.s3 import running_server
-from tests.unit.telling import TAGS, told
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with running_server(tmp_path_factory.mktemp("cloudwatch"), "cloudwatch") as started:
-        yield started.environment | {"AWS_ENDPOINT_URL_CLOUDWATCH": started.endpoint_url}
+from pipeline.metrics.cloudwatch import COST, CloudWatch, dimension
+from pipeline.metrics.figures import Figure, Subject, Told
+from tests.s3 import dummy_environment
+from tests.unit.strategies import bounded
+from tests.unit.telling import SINCE, TAGS, told
 
 
 @pytest.fixture(autouse=True)
-def at_server(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.items():
+def moto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in dummy_environment(tmp_path).items():
         monkeypatch.setenv(name, value)
+    with mock_aws():
+        yield
 
 
 def found(namespace: str) -> list[Any]:
@@ -73,9 +73,34 @@ def test_an_unknown_cost_and_a_worker_put_nothing() -> None:
     assert found("spotmill/silent") == []
 
 
-def test_without_a_server_it_raises(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: dict[str, str]
-) -> None:
+def test_tags_that_cloudwatch_would_refuse_are_told_as_it_takes_them() -> None:
+    tags = {"Project": " ", "Team": "Größe\n", "Environment": "x" * 2_000, "ModelID": "tiny"}
+    cost = Figure("spotmill.cost.per_1k_output_tokens", Decimal(1))
+    whose = Subject("night", None, tags, "tiny", "chat", SINCE)
+    CloudWatch("spotmill/odd").tell(Told(whose, (cost,)))
+    (metric,) = found("spotmill/odd")
+    assert {pair["Name"]: pair["Value"] for pair in metric["Dimensions"]} == {
+        "Project": "unknown",
+        "Team": "Gr\\xf6\\xdfe\\n",
+        "Environment": "x" * 1_024,
+        "ModelID": "tiny",
+    }
+
+
+@bounded
+@given(st.text())
+@example("\x7f")
+@example(" " * 1_024 + "x")
+def test_any_tag_is_a_dimension(tag: str) -> None:
+    """By the rules of its API, which moto does not hold anybody to."""
+    value = dimension(tag)
+    assert 1 <= len(value) <= 1_024
+    assert value.isascii()
+    assert value.isprintable()
+    assert value.strip()
+
+
+def test_without_a_server_it_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9")
     with pytest.raises(Exception, match="Could not connect"):
         CloudWatch("spotmill/away").tell(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.cost_lines import RunBooks
 from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.preemption import preempted
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.run_manifest import SessionBill
 from pipeline.core.session import Session, ShardAccount
@@ -21,6 +24,7 @@ from pipeline.metrics.meanings import MEANINGS
 from pipeline.metrics.of_run import PublishedShards, run_figures
 from pipeline.metrics.of_session import session_figures
 from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of
+from tests.unit.cost_books import run_books
 from tests.unit.strategies import any_prices, bounded, buckets, counts, known_prices
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -123,7 +127,7 @@ def test_a_runs_counters_only_grow(books: Books, data: st.DataObject) -> None:
     published = PublishedShards()
     told = [run_figures(planned, published, sessions)]
     for manifest in data.draw(st.permutations(books.manifests)):
-        published.take(manifest, [w for w, s in sessions.items() if s.state == "failed"])
+        published.take(manifest)
         changed = data.draw(st.sampled_from(sorted(sessions)))
         sessions[changed] = data.draw(steps).after(sessions[changed])
         told.append(run_figures(planned, published, sessions))
@@ -168,14 +172,14 @@ def test_the_last_cost_is_the_manifests_to_the_last_digit(books: Books) -> None:
     assert values(told, "spotmill.complete") == [1]
 
 
-def _published(*manifests: dict[str, object], failed: Sequence[str] = ()) -> PublishedShards:
+def _published(*manifests: Mapping[str, Any]) -> PublishedShards:
     published = PublishedShards()
     for manifest in manifests:
-        published.take(manifest, failed)
+        published.take(manifest)
     return published
 
 
-def test_goodput_counts_what_was_published_of_what_was_paid() -> None:
+def test_tokens_in_hand_are_good_until_they_are_known_to_be_wasted() -> None:
     rows = [FinishedRow(0, "a", "stop", None, 10, 60), FinishedRow(1, "b", "stop", None, 10, 20)]
     attempt = attempt_of(
         "w1", 1, DEAR, Buckets(useful=4_000_000), TokenCounts(output=60, wasted=0, copied=20)
@@ -183,15 +187,45 @@ def test_goodput_counts_what_was_published_of_what_was_paid() -> None:
     published = _published(manifest_of(shard_of(0, 2), rows, [attempt]))
     sessions = {
         "w1": session("w1", Buckets(useful=4_000_000, idle=4_000_000), decoded=60),
-        "w2": session("w2", Buckets(wasted=2_000_000), decoded=20),
+        "w2": replace(session("w2", Buckets(wasted=2_000_000), decoded=25), unshared=5),
     }
     told = run_figures({0: 2, 1: 5}, published, sessions)
-    assert values(told, "spotmill.goodput") == [60 / 80], "20 of 80 tokens were copied"
+    assert values(told, "spotmill.goodput") == [80 / 85], "of w2's tokens 5 were for no shard"
+    assert values(told, "spotmill.tokens.wasted") == [5]
     assert values(told, "spotmill.goodput.useful") == [4 / 10]
-    assert values(told, "spotmill.goodput.rate") == [80 / 10]
+    assert values(told, "spotmill.goodput.rate") == [100 / 10]
     assert values(told, "spotmill.queue.rows") == [5]
-    # 10 s at 3.60 an hour are a cent, for 80 tokens.
-    assert values(told, "spotmill.cost.per_1k_output_tokens") == [Decimal("0.125")]
+    # 10 s at 3.60 an hour are a cent, for 80 tokens that were decoded and 20 that were copied.
+    assert values(told, "spotmill.cost.per_1k_output_tokens") == [Decimal("0.1")]
+
+
+def test_a_token_costs_what_it_costs_before_the_first_large_shard_is_published() -> None:
+    """An hour of eight workers, and one small shard published: 8 hours at 3.60 USD, 26.4 million
+    tokens."""
+    hour = Buckets(load=300_000_000, useful=3_300_000_000)
+    sessions = {f"w{n}": session(f"w{n}", hour, decoded=3_300_000) for n in range(8)}
+    rows = [FinishedRow(0, "a", "stop", None, 10, 10_000)]
+    attempt = attempt_of("w0", 1, DEAR, Buckets(), TokenCounts(output=10_000))
+    told = run_figures({}, _published(manifest_of(shard_of(0, 1), rows, [attempt])), sessions)
+    assert values(told, "spotmill.cost.per_1k_output_tokens") == [Decimal("0.001090909091")]
+    assert values(told, "spotmill.goodput") == [1.0]
+
+
+@bounded
+@given(run_books())
+def test_closed_books_are_told_as_they_are(a_run: RunBooks) -> None:
+    closed = a_run.run
+    told = run_figures({}, _published(*a_run.manifests), {}, closed)
+    cost, tokens = closed["cost"], closed["tokens"]
+    assert values(told, "spotmill.cost") == [Decimal(cost["total"])]
+    per_1k = [] if cost["per_1k_output_tokens"] is None else [Decimal(cost["per_1k_output_tokens"])]
+    assert values(told, "spotmill.cost.per_1k_output_tokens") == per_1k
+    kept = tokens["output"] - tokens["copied"]
+    decoded = kept + tokens["wasted"]
+    assert values(told, "spotmill.goodput") == ([kept / decoded] if decoded else [])
+    assert values(told, "spotmill.tokens.wasted") == [tokens["wasted"]]
+    over = replace(a_run, complete=True)
+    assert values(told, "spotmill.preemptions") == [len(preempted(over))]
 
 
 def test_goodput_is_never_more_than_all() -> None:
@@ -225,8 +259,17 @@ def test_a_worker_that_was_taken_is_one_preemption_however_many_shards_it_held()
     assert values(told, "spotmill.preemptions") == [2]
     ends = {f.labels["spotmill.end"]: f.value for f in told if f.name == "spotmill.attempts"}
     assert ends == {"lost": 3, "published": 3}
-    failed = run_figures({}, _published(lost(0, "w1"), lost(1, "w2"), failed=["w2"]), {})
+    sessions = {"w2": session("w2", state="failed")}
+    failed = run_figures({}, _published(lost(0, "w1"), lost(1, "w2")), sessions)
     assert values(failed, "spotmill.preemptions") == [1], "an engine that failed was not taken"
+
+
+def test_a_helper_that_hands_over_its_portion_was_not_taken() -> None:
+    row = FinishedRow(0, "a", "stop", None, 1, 1)
+    helper = replace(attempt_of("w2", 1, DEAR, Buckets()), end="drained", portion=1, take=1)
+    owner = replace(attempt_of("w1", 1, DEAR, Buckets()), end="published")
+    told = run_figures({}, _published(manifest_of(shard_of(0, 1), [row], [helper, owner])), {})
+    assert values(told, "spotmill.preemptions") == [0]
 
 
 def test_shards_in_hand_are_claimed() -> None:

@@ -14,6 +14,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from pipeline.metrics.figures import Figure
 from pipeline.metrics.otlp import Otlp
+from pipeline.metrics.teller import Teller
 from tests.doubles.server import Answer, Asked, MetadataDouble
 from tests.unit.telling import DURATION, SINCE, TAGS, told
 
@@ -72,7 +73,7 @@ def test_a_collector_is_told_in_its_own_terms(collector: Collector) -> None:
     assert attributes(seconds.data_points[0])["spotmill.bucket"] == "idle"
     assert metrics["spotmill.engine.kv_cache.usage"].gauge.data_points[0].as_double == 0.5
 
-    duration = metrics["gen_ai.client.operation.duration"]
+    duration = metrics["gen_ai.client.inference.duration"]
     (spread,) = duration.histogram.data_points
     assert (list(spread.explicit_bounds), list(spread.bucket_counts)) == ([0.5, 2.0], [3, 0, 1])
     assert (spread.count, spread.sum, duration.unit) == (4, 7.25, "s")
@@ -110,3 +111,18 @@ def test_the_usual_variables_name_the_collector(
     (asked,) = collector.asked
     assert (asked.path, asked.headers["x-key"]) == ("/v1/metrics", "secret")
     assert b"nightly" in asked.body
+
+
+def test_a_key_in_the_collectors_address_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job may not hold one, but OpenTelemetry's own variable may."""
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:9/v1/metrics?api_key=hush"
+    )
+    with Teller({"otlp": lambda: Otlp(None)}, lambda: told(Figure("spotmill.cost", 1)), 3_600.0):
+        pass
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("metrics, otlp: ")
+    assert "/v1/metrics?..." in said
+    assert "hush" not in caplog.text

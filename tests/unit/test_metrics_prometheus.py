@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.metrics.figures import Distribution, Figure, Told
 from pipeline.metrics.meanings import MEANINGS
-from pipeline.metrics.prometheus import Page, Pushgateway, Textfile
+from pipeline.metrics.prometheus import Page, Pushgateway, Textfile, prometheus_name
 from tests.doubles.server import Answer, Asked, MetadataDouble
 from tests.unit.telling import DURATION, told
 
@@ -46,7 +46,7 @@ def test_a_text_file_is_read_back_as_it_was_told(tmp_path: Path) -> None:
     read = families(file.read_text())
     tags = {"Project": "search", "Team": "data", "Environment": "prod", "ModelID": "tiny"}
     who = tags | {"spotmill_run_id": "night", "spotmill_worker_id": "w1"}
-    (cost,) = read["spotmill_cost_per_1k_output_tokens_usd"].samples
+    (cost,) = read["spotmill_cost_per_1k_output_tokens"].samples
     assert (cost.value, cost.labels) == (0.000123456789, who)
     (tokens,) = read["spotmill_worker_tokens_decoded"].samples
     assert (tokens.name, tokens.value) == ("spotmill_worker_tokens_decoded_total", 12345678901.0)
@@ -54,7 +54,7 @@ def test_a_text_file_is_read_back_as_it_was_told(tmp_path: Path) -> None:
     (seconds,) = read["spotmill_worker_seconds"].samples
     assert read["spotmill_worker_seconds"].type == "gauge", "wasted time was useful before"
     assert (seconds.value, seconds.labels["spotmill_bucket"]) == (1.5, "wasted")
-    duration = read["gen_ai_client_operation_duration_seconds"]
+    duration = read["gen_ai_client_inference_duration_seconds"]
     assert duration.type == "histogram"
     found = {(s.name.rpartition("_")[2], s.labels.get("le")): s.value for s in duration.samples}
     assert found == {
@@ -73,6 +73,30 @@ def test_every_figure_has_a_name_of_its_own_in_prometheus() -> None:
     assert len(read) == len(MEANINGS)
     kinds = {family.type for family in read.values()}
     assert kinds == {"counter", "gauge", "histogram"}, "and none is untyped"
+
+
+def test_names_are_those_that_a_collector_would_give_the_same_figures() -> None:
+    """By the rules that its exporters and Prometheus's own OTLP endpoint have in common."""
+    found = {name: prometheus_name(name, meaning) for name, meaning in MEANINGS.items()}
+    expected = {
+        "spotmill.cost": "spotmill_cost",
+        "spotmill.cost.per_1k_output_tokens": "spotmill_cost_per_1k_output_tokens",
+        "spotmill.worker.seconds": "spotmill_worker_seconds",
+        "spotmill.worker.useful": "spotmill_worker_useful_ratio",
+        "spotmill.goodput": "spotmill_goodput_ratio",
+        "spotmill.goodput.rate": "spotmill_goodput_rate_per_second",
+        "spotmill.complete": "spotmill_complete",
+        "spotmill.preemptions": "spotmill_preemptions",
+        "gen_ai.client.inference.duration": "gen_ai_client_inference_duration_seconds",
+        "gen_ai.client.inference.usage.cache_read.input_tokens": (
+            "gen_ai_client_inference_usage_cache_read_input_tokens"
+        ),
+        "gen_ai.server.time_to_first_token": "gen_ai_server_time_to_first_token_seconds",
+        "hw.gpu.memory.utilization": "hw_gpu_memory_utilization_ratio",
+    }
+    assert {name: found[name] for name in expected} == expected
+    of_braces = [name for name, meaning in MEANINGS.items() if meaning.unit.endswith("}")]
+    assert all(found[name] == name.replace(".", "_") for name in of_braces)
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
@@ -139,8 +163,8 @@ def test_a_gateway_gets_a_group_for_the_run_and_one_for_each_worker(gateway: Gat
         ("DELETE", f"{run}/spotmill_worker_id/w1"),
     ]
     first, second, _ = (families(asked.body.decode()) for asked in gateway.asked)
-    assert set(first) == {"spotmill_cost_per_1k_output_tokens_usd"}
-    assert set(second) == {"gen_ai_client_operation_duration_seconds"}
+    assert set(first) == {"spotmill_cost_per_1k_output_tokens"}
+    assert set(second) == {"gen_ai_client_inference_duration_seconds"}
 
 
 def test_a_gateway_in_trouble_raises(gateway: Gateway) -> None:

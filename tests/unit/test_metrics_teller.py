@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pytest
 
@@ -100,6 +101,43 @@ def test_a_listener_that_hangs_holds_nobody_up() -> None:
         pass
     assert time.monotonic() - started < 5
     over.set()
+
+
+def test_whoever_was_not_waited_for_has_not_the_last_word() -> None:
+    """A supervisor's teller takes in hundreds of manifests while books are closed."""
+    listener, goes_on = Listener(), threading.Event()
+
+    def look() -> Told:
+        goes_on.wait(60)
+        return told(Figure("spotmill.complete", 0), gone=("w1",))
+
+    with Teller({"one": lambda: listener}, look, NEVER, leave_seconds=0.05):
+        pass
+    closed = told(Figure("spotmill.complete", 1))
+    with Teller({"one": lambda: listener}, lambda: closed, NEVER):
+        pass
+    listener.closed = False
+    goes_on.set()
+    until_told(lambda: listener.closed, 10, "the first teller's end")
+    assert (listener.heard, listener.forgotten) == ([closed], [])
+
+
+def test_what_a_listener_did_not_forget_it_is_told_to_again() -> None:
+    refusals = iter([ConnectionError("restarts")] * 2)
+
+    @dataclass(slots=True)
+    class Restarting(Listener):
+        def forget(self, run_id: str, worker_id: str) -> None:
+            if (problem := next(refusals, None)) is not None:
+                raise problem
+            Listener.forget(self, run_id, worker_id)
+
+    restarting, steady = Restarting(), Listener()
+    update = told(Figure("spotmill.cost", 1), gone=("w1", "w2"))
+    sinks = {"restarting": lambda: restarting, "steady": lambda: steady}
+    with Teller(sinks, lambda: update, 0.005):
+        until_told(lambda: len(restarting.heard) >= 5, 10, "five updates")
+    assert restarting.forgotten == steady.forgotten == [("night", "w1"), ("night", "w2")]
 
 
 def test_workers_that_are_gone_are_forgotten_once_and_one_at_its_own_end() -> None:

@@ -215,21 +215,27 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
         "input": {"rows": 4},
         "output": {"rows": 4},
         "tokens": {"output": 20, "input": 8},
-        "workers": [worker("done", "ended"), worker("told", "ended"), worker("killed", "work")],
+        "workers": [
+            worker("done", "ended"),
+            worker("told", "ended"),
+            worker("killed", "work"),
+            worker("helped", "ended"),
+        ],
     }
     shard = {
         "output": {"rows": 4},
         "tokens": {"output": 20},
         "attempts": [
             {"worker_id": "told", "end": "drained"},
+            {"worker_id": "helped", "end": "drained", "portion": {"number": 1, "take": 1}},
             {"worker_id": "done", "end": "published"},
         ],
     }
     told = past_run(manifest, [shard], all_read=True)
-    assert [session.interrupted for session in told.sessions] == [False, True, True]
+    assert [session.interrupted for session in told.sessions] == [False, True, True, False]
     assert told.replaced == 2
     unread = past_run(manifest, [], all_read=False)
-    assert [session.interrupted for session in unread.sessions] == [None, None, True]
+    assert [session.interrupted for session in unread.sessions] == [None, None, True, None]
 
 
 def test_the_gain_is_that_of_the_trial_that_was_used() -> None:
