@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from pipeline.at_hand import JobAtHand, text_at
 from pipeline.core.money import Node
 from pipeline.core.ports import PriceQuotes
@@ -18,11 +20,11 @@ def own_book(here: JobAtHand) -> PriceBook | None:
     return parse_prices(text_at(uri, "the price book", here.options), uri)
 
 
-def quotes_of(here: JobAtHand, node: Node) -> PriceQuotes:
-    """Tells this node's price, now and as often as it is asked again. Raises `JobInvalid` for the
-    job's own book."""
+def quotes_of(here: JobAtHand, node: Node, share: Fraction = Fraction(1)) -> PriceQuotes:
+    """Tells the price of this share of the node, now and as often as it is asked again. Raises
+    `JobInvalid` for the job's own book."""
     live = _market(node) if here.job.cost.live_prices else None
-    return Quotes(node, own_book(here), live, shipped_book())
+    return Quotes(node, own_book(here), live, shipped_book(), share)
 
 
 def _market(node: Node) -> LivePrices | None:

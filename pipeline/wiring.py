@@ -19,6 +19,7 @@ from pipeline.at_hand import JobAtHand, checked_name
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import InputChanged, RunMissing
+from pipeline.core.fleet import workers_at_once
 from pipeline.core.manifest import SCHEMA_VERSION
 from pipeline.core.ports import Engine, InterruptionNotice
 from pipeline.core.shards import FileVersion
@@ -43,6 +44,7 @@ from pipeline.speculating import Speculation, provenance_of, speculation_of, wat
 from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_at_hand
 from pipeline.spot.several import SeveralNotices
+from pipeline.spot.share import SHARE, node_share
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervising import supervise as supervise
@@ -145,10 +147,13 @@ def check_inputs(here: JobAtHand, plan: Plan) -> None:
     check_unchanged((s for s in plan.shards if s.id not in published), here.options)
 
 
-def local_pool(here: JobAtHand, workers: int) -> LocalPool:
-    """Workers of this run as processes of this machine, sharing its cores."""
+def local_pool(here: JobAtHand, plan: Plan, workers: int) -> LocalPool:
+    """Workers of this run as processes of this machine, sharing its cores and its price."""
     arguments = [here.uri, "--run-id", here.run_id, "--date", here.date]
-    return LocalPool(arguments, cpu_environment(workers) if device_at_hand() == "cpu" else {})
+    cores = cpu_environment(workers) if device_at_hand() == "cpu" else {}
+    left = len(plan.shards) - len(here.ledger.published())
+    share = node_share() / workers_at_once(workers, left)
+    return LocalPool(arguments, {**cores, SHARE: str(share)})
 
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
@@ -216,7 +221,8 @@ def run_worker(
     plan = planned(here)
     clock = SystemClock()
     node = node_at_hand()
-    quotes = quotes_of(here, node)
+    share = node_share()
+    quotes = quotes_of(here, node, share)
     settings = WorkerSettings(
         worker_id=checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
@@ -227,6 +233,7 @@ def run_worker(
         lease_seconds=job.fleet.lease_seconds,
         node=node,
         price=quotes.price(),
+        node_share=share,
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.money import Node, NodePrice
@@ -12,7 +13,7 @@ from pipeline.core.money import Node, NodePrice
 class WorkerSettings:
     """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop. What
     an hour costs is asked again every `price_seconds`: EC2's spot prices change a few times a day,
-    and its history is a cheap call."""
+    and its history is a cheap call. `price` is that of its `node_share` of the machine."""
 
     worker_id: str
     output_uri: str
@@ -23,6 +24,7 @@ class WorkerSettings:
     price: NodePrice
     store_patience_seconds: float = 3_600.0
     price_seconds: float = 300.0
+    node_share: Fraction = Fraction(1)
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @property

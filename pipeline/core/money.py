@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 Bucket = Literal["boot", "load", "useful", "wasted", "idle", "drain"]
@@ -37,6 +38,12 @@ class Buckets:
 
     def __sub__(self, other: Buckets) -> Buckets:
         return Buckets(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Buckets)))
+
+    def of_share(self, share: Fraction) -> Buckets:
+        """What a worker with a `share` of a machine took of the machine's own time."""
+        if share == 1:
+            return self
+        return Buckets(*(round(micros * share) for micros in self.items().values()))
 
     @property
     def total(self) -> int:
@@ -88,6 +95,17 @@ class NodePrice:
         ours = (self.usd_per_hour, self.on_demand_usd_per_hour)
         return ours == (other.usd_per_hour, other.on_demand_usd_per_hour)
 
+    def of_share(self, share: Fraction) -> NodePrice:
+        """What a worker's `share` of the node costs, to the `DOLLAR_GRAIN`; the source says so."""
+        if share == 1:
+            return self
+        known = self.usd_per_hour is not None
+        return NodePrice(
+            _part(self.usd_per_hour, share),
+            f"{self.source}; {share} of the machine" if known else self.source,
+            _part(self.on_demand_usd_per_hour, share),
+        )
+
     def to_json(self) -> dict[str, str | None]:
         """The form it has in checkpoints, sessions and manifests (DESIGN §10)."""
         return {
@@ -116,6 +134,12 @@ def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:
         return None
     usd = (usd_per_hour or Decimal(0)) * micros / _HOUR_MICROS
     return usd.quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
+
+
+def _part(usd: Decimal | None, share: Fraction) -> Decimal | None:
+    if usd is None:
+        return None
+    return (usd * share.numerator / share.denominator).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
 
 
 def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:

@@ -33,7 +33,10 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
         "workers": view.work.workers,
         "prompt_tokens": _prompt_tokens(view),
         "output_tokens": _output_tokens(view),
-        "worker_hours": {"p50": _hours(found, MIDDLE), "p90": _hours(found, HIGH)},
+        "worker_hours": {
+            "p50": view.worker_hours(found, view.chosen, MIDDLE),
+            "p90": view.worker_hours(found, view.chosen, HIGH),
+        },
         "usd": {
             "p50": decimal_text(view.usd(found, view.chosen, MIDDLE)),
             "p90": decimal_text(view.usd(found, view.chosen, HIGH)),
@@ -64,7 +67,8 @@ def _candidate(view: View, place: Place) -> Json:
         "chosen": place == view.chosen,
         "usd_per_hour": decimal_text(price.usd_per_hour),
         "price_source": price.source,
-        "worker_hours_p50": _hours(found, MIDDLE),
+        "node_share": str(view.node_share(place)),
+        "worker_hours_p50": view.worker_hours(found, place, MIDDLE),
         "usd_p50": decimal_text(view.usd(found, place, MIDDLE)),
         "usd_p90": decimal_text(view.usd(found, place, HIGH)),
     }
@@ -130,10 +134,6 @@ def _most_output_tokens(view: View) -> int | None:
 
 def _at_most(most: int | None, tokens: float) -> int:
     return round(tokens) if most is None else min(most, round(tokens))
-
-
-def _hours(found: Forecast | None, share: float) -> float | None:
-    return None if found is None else round(found.seconds(share) / 3_600, 6)
 
 
 def _notes(view: View, found: Forecast | None) -> list[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 from pipeline.at_hand import JobAtHand
@@ -42,6 +43,13 @@ class Prices:
             return listed
         paid = next((usd for run in self.runs if (usd := _paid(run, place)) is not None), None)
         return shipped_book().price_of(node) if paid is None else NodePrice(*paid)
+
+    def newest_share(self, place: Place) -> Fraction | None:
+        """What a worker had of its machine in the newest run on such; None where none was."""
+        sessions = (session for run in self.runs for session in run.sessions)
+        return next(
+            (s.node_share for s in sessions if Place(s.machine, s.lifecycle) == place), None
+        )
 
     @property
     def machines(self) -> list[str]:

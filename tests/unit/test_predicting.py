@@ -168,6 +168,28 @@ def test_candidates_are_told_where_their_pace_and_price_are_known(bench: Bench) 
     assert found["g5.xlarge", "spot"]["usd_per_hour"] == "0.40"
 
 
+def test_workers_that_share_this_machine_are_priced_by_their_share(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench.plan(sample=40)
+    halves = bench.plan(sample=40, fleet={"workers": 2})
+    told = next(one for one in halves["candidates"] if one["chosen"])
+    assert (told["usd_per_hour"], told["node_share"]) == ("0.36", "1/2")
+    hours, usd = Decimal(str(halves["worker_hours"]["p50"])), Decimal(halves["usd"]["p50"])
+    assert abs(usd - hours * Decimal("0.18")) < Decimal("0.00001")
+    ratio = halves["worker_hours"]["p50"] / whole["worker_hours"]["p50"]
+    assert 1.4 < ratio < 2.8, "together they are as fast as one that has it to itself"
+    # What was paid by runs of other shares is the whole machine's price all the same.
+    monkeypatch.setenv("SPOTMILL_NODE_SHARE", "1/4")
+    bench.ran("quarter")
+    monkeypatch.delenv("SPOTMILL_NODE_SHARE")
+    (bench.place / "none.yaml").write_text(BOOK.replace("g6.xlarge", "g6.2xlarge"))
+    later = next(one for one in bench.plan(cost={"prices": "none.yaml"})["candidates"])
+    assert later["price_source"] == "paid in quarter"
+    assert abs(Decimal(later["usd_per_hour"]) - Decimal("0.36")) < Decimal("0.001")
+    assert later["node_share"] == "1"
+
+
 def test_what_is_not_known_of_other_ways_is_not_invented(bench: Bench) -> None:
     bench.ran("one")
     told = bench.plan()["would_have_cost"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,7 @@ sessions = st.builds(
     ),
     earlier=earlier_spans(),
     lease_seconds=st.floats(0, 1e6),
+    node_share=st.fractions(0, 1).filter(bool),
     rows=counts,
     decoded=counts,
     error=st.none() | texts,
@@ -67,8 +69,10 @@ sessions = st.builds(
 def test_a_session_survives_json(session: Session) -> None:
     assert Session.from_json(json.loads(json.dumps(session.to_json()))) == session
     older = session.to_json()
-    del older["start"], older["lease_seconds"]
-    assert Session.from_json(older) == replace(session, start=None, lease_seconds=0.0)
+    del older["start"], older["lease_seconds"], older["node_share"]
+    assert Session.from_json(older) == replace(
+        session, start=None, lease_seconds=0.0, node_share=Fraction(1)
+    )
 
 
 @bounded
