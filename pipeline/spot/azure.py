@@ -134,10 +134,10 @@ def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
         trust_env=False,
     )
     compute = answer.raise_for_status().json()
-    place = (compute["location"], compute.get("zone"))
+    place = (compute.get("location"), compute.get("zone"))
     return Node(
-        instance_id=compute["resourceId"].lower(),
-        instance_type=compute["vmSize"],
-        zone="-".join(part for part in place if part),
+        instance_id=(compute.get("resourceId") or "unknown").lower(),
+        instance_type=compute.get("vmSize") or "unknown",
+        zone="-".join(part for part in place if part) if place[0] else "unknown",
         lifecycle=_LIFECYCLES.get(str(compute.get("priority")).casefold(), "unknown"),
     )
