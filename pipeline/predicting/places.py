@@ -75,12 +75,12 @@ def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:
     """Spot and on-demand of every machine that an earlier run was on, that this command is on, or
     that the job's price book lists; machines without a name as they were."""
     named = [*_used(runs), _place_of(prices.at_hand)]
-    machines = dict.fromkeys(
-        machine
-        for machine in (*(place.machine for place in named), *prices.machines)
-        if machine != UNKNOWN
-    )
-    both = [Place(machine, terms) for machine in machines for terms in (SPOT, ON_DEMAND)]
+    machines: dict[str, str] = {}
+    for machine in (*(place.machine for place in named), *prices.machines):
+        if machine != UNKNOWN:
+            # As a node calls itself, however its book writes it.
+            machines.setdefault(machine.casefold(), machine)
+    both = [Place(name, terms) for name in machines.values() for terms in (SPOT, ON_DEMAND)]
     others = [place for place in named if UNKNOWN in place]
     return list(dict.fromkeys([*both, *others]))
 

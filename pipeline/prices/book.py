@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.core.errors import JobInvalid
 from pipeline.core.money import Node, NodePrice
@@ -37,7 +38,8 @@ class MachinePrice(BaseModel):
 
 class PriceList(BaseModel):
     """US dollars an hour by machine type, all of one time and from one source. With `regions`, it
-    holds there and for nodes that don't know where they are; without, everywhere."""
+    holds there and for nodes that don't know where they are; without, everywhere. Names mean the
+    same in small letters and large ones: Azure writes its own in both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,13 +48,26 @@ class PriceList(BaseModel):
     regions: tuple[str, ...] = ()
     machines: dict[str, MachinePrice]
 
+    @field_validator("machines")
+    @classmethod
+    def _each_once(cls, machines: dict[str, MachinePrice]) -> dict[str, MachinePrice]:
+        written: dict[str, str] = {}
+        for name in machines:
+            if (before := written.setdefault(name.casefold(), name)) != name:
+                raise ValueError(f"{before} and {name} are one machine")
+        return machines
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, MachinePrice]:
+        return {name.casefold(): machine for name, machine in self.machines.items()}
+
     def holds_in(self, zone: str) -> bool:
         if not self.regions or zone == "unknown":
             return True
         return any(is_zone_of(zone, region) for region in self.regions)
 
     def rate(self, node: Node, lifecycle: str) -> Rate | None:
-        listed = self.machines.get(node.instance_type)
+        listed = self._by_name.get(node.instance_type.casefold())
         if listed is None or not self.holds_in(node.zone):
             return None
         usd = listed.of(lifecycle)

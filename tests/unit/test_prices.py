@@ -88,6 +88,29 @@ def test_a_machine_listed_twice_is_refused() -> None:
         parse_prices(BOOK + "  g6.xlarge: {spot: 1}\n", "prices.yaml")
 
 
+def test_two_names_of_one_machine_are_refused() -> None:
+    with pytest.raises(JobInvalid, match=r"g6\.xlarge and G6\.XLarge are one machine") as refused:
+        parse_prices(BOOK + "  G6.XLarge: {spot: 1}\n", "prices.yaml")
+    assert refused.value.where == "prices.yaml, line 3"
+
+
+AZURES = """\
+as_of: 2026-11-09
+source: a list
+regions: [eastus]
+machines:
+  Standard_NC24ads_A100_v4: {spot: 1.5}
+"""
+
+
+@pytest.mark.parametrize("size", ["Standard_NC24ads_A100_v4", "standard_nc24ads_a100_V4"])
+@pytest.mark.parametrize("zone", ["eastus", "EastUS", "EastUS-1"])
+def test_azure_writes_its_names_as_it_likes(size: str, zone: str) -> None:
+    for text in (AZURES, AZURES.lower(), AZURES.replace("eastus", "EastUS")):
+        price = parse_prices(text, "p").price_of(Node("i-1", size, zone, "spot"))
+        assert price.usd_per_hour == Decimal("1.5")
+
+
 LISTS = """\
 lists:
   - as_of: 2026-11-09
