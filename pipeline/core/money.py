@@ -84,11 +84,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class NodePrice:
-    """None is an unknown price, which is not a price of nothing."""
+    """None is an unknown price, which is not a price of nothing. Each source says in words whose
+    price it is, and of what time; `unknown` where nobody knows or, in older books, said it."""
 
     usd_per_hour: Decimal | None
     source: str
     on_demand_usd_per_hour: Decimal | None = None
+    on_demand_source: str = "unknown"
 
     def is_as_dear_as(self, other: NodePrice) -> bool:
         """Whether an hour costs the same, whoever says so."""
@@ -99,28 +101,36 @@ class NodePrice:
         """What a worker's `share` of the node costs, to the `DOLLAR_GRAIN`; the source says so."""
         if share == 1:
             return self
-        known = self.usd_per_hour is not None
+
+        def said(source: str, usd: Decimal | None) -> str:
+            return source if usd is None else f"{source}; {share} of the machine"
+
         return NodePrice(
             _part(self.usd_per_hour, share),
-            f"{self.source}; {share} of the machine" if known else self.source,
+            said(self.source, self.usd_per_hour),
             _part(self.on_demand_usd_per_hour, share),
+            said(self.on_demand_source, self.on_demand_usd_per_hour),
         )
 
     def to_json(self) -> dict[str, str | None]:
         """The form it has in checkpoints, sessions and manifests (DESIGN §10)."""
+        listed = self.on_demand_source
         return {
             "price_per_hour": decimal_text(self.usd_per_hour),
             "on_demand_price_per_hour": decimal_text(self.on_demand_usd_per_hour),
             "price_source": self.source,
+            # As in older books, which are added up again and compared, nothing is said of nothing.
+            **({} if listed == "unknown" else {"on_demand_price_source": listed}),
         }
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> NodePrice:
-        """From the document that holds these three among others."""
+        """From the document that holds these among others."""
         return NodePrice(
             decimal_of(document["price_per_hour"]),
             document["price_source"],
             decimal_of(document["on_demand_price_per_hour"]),
+            document.get("on_demand_price_source", "unknown"),
         )
 
 

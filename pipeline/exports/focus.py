@@ -142,6 +142,7 @@ def _common(row: CostRow) -> dict[str, Any]:
         "x_InstanceType": node.instance_type if typed else None,
         "x_JobName": row.job,
         "x_Lifecycle": None if node.lifecycle == _UNKNOWN else node.lifecycle,
+        "x_OnDemandPriceSource": row.price.on_demand_source,
         "x_Portion": row.portion,
         "x_PriceSource": row.price.source,
         "x_ShardId": row.shard_id,

@@ -102,6 +102,7 @@ def node_price(rate: Rate | None, on_demand: Rate | None) -> NodePrice:
         None if rate is None else rate.usd_per_hour,
         "unknown" if rate is None else rate.source,
         None if on_demand is None else on_demand.usd_per_hour,
+        "unknown" if on_demand is None else on_demand.source,
     )
 
 

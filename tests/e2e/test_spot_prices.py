@@ -67,6 +67,9 @@ def test_a_price_that_moves_while_a_worker_works_is_in_its_bill(
     assert told[after][0].usd_per_hour == Decimal("0.45")
     assert all(spent.useful > 0 for _, spent in told.values()), "it worked at both prices"
     assert all(price.on_demand_usd_per_hour == Decimal("0.8048") for price, _ in told.values())
+    listed = {price.on_demand_source for price, _ in told.values()}
+    assert len(listed) == 1
+    assert "as of 20" in listed.pop(), "whose price it is and of what time"
     assert attempt_cost(attempt) == decimal_of(shard["cost"]["total"])
     assert manifest["workers"][0]["node"]["instance_id"] == "i-0b22a22eec53b9321"
     assert verify(here)["verified"] is True

@@ -131,12 +131,13 @@ def test_money_survives_text(amount: Decimal) -> None:
 def test_workers_that_share_a_machine_are_charged_for_one(
     usd: Decimal, on_demand: Decimal, workers: int
 ) -> None:
-    part = NodePrice(usd, "a list", on_demand).of_share(Fraction(1, workers))
+    part = NodePrice(usd, "a list", on_demand, "another").of_share(Fraction(1, workers))
     for whole, own in ((usd, part.usd_per_hour), (on_demand, part.on_demand_usd_per_hour)):
         assert own is not None
         assert own == own.quantize(DOLLAR_GRAIN), "sums of it are exact"
         assert abs(own * workers - whole) <= workers * DOLLAR_GRAIN / 2
-    assert part.source == ("a list" if workers == 1 else f"a list; 1/{workers} of the machine")
+    said = "" if workers == 1 else f"; 1/{workers} of the machine"
+    assert (part.source, part.on_demand_source) == (f"a list{said}", f"another{said}")
 
 
 def test_a_share_of_an_unknown_price_is_unknown() -> None:

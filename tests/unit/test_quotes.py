@@ -43,14 +43,19 @@ def test_the_jobs_own_book_goes_before_the_market() -> None:
     market = Market("0.3")
     quotes: PriceQuotes = Quotes(NODE, MINE, market, LISTED)
     assert quotes.price() == NodePrice(
-        Decimal("0.2"), "our contract, as of 2026-11-01", Decimal("0.7")
+        Decimal("0.2"),
+        "our contract, as of 2026-11-01",
+        Decimal("0.7"),
+        "our contract, as of 2026-11-01",
     )
     assert market.asked == 0
 
 
 def test_the_market_goes_before_the_shipped_book() -> None:
     price = Quotes(NODE, None, Market("0.3"), LISTED).price()
-    assert price == NodePrice(Decimal("0.3"), "the market, answer 0.3", Decimal("0.8"))
+    assert (price.usd_per_hour, price.source) == (Decimal("0.3"), "the market, answer 0.3")
+    listed = (price.on_demand_usd_per_hour, price.on_demand_source)
+    assert listed == (Decimal("0.8"), "a list, as of 2026-10-01")
 
 
 def test_a_book_of_ones_own_that_lacks_the_machine_leaves_it_to_the_others() -> None:
@@ -65,7 +70,9 @@ def test_the_on_demand_price_of_a_contract_goes_with_the_markets_spot_price() ->
         "as_of: x\nsource: ours\nmachines: {g6.xlarge: {on_demand: 0.6}}", "mine.yaml"
     )
     price = Quotes(NODE, contract, Market("0.3"), LISTED).price()
-    assert price == NodePrice(Decimal("0.3"), "the market, answer 0.3", Decimal("0.6"))
+    assert (price.usd_per_hour, price.source) == (Decimal("0.3"), "the market, answer 0.3")
+    listed = (price.on_demand_usd_per_hour, price.on_demand_source)
+    assert listed == (Decimal("0.6"), "ours, as of x")
 
 
 def test_the_market_is_asked_each_time_and_prices_move() -> None:
@@ -151,6 +158,7 @@ def test_every_price_is_somebodys_and_a_missing_one_is_never_nothing(
             assert price.source != "unknown"
             assert price.usd_per_hour in written, "nobody said so"
         assert price.on_demand_usd_per_hour is None or price.on_demand_usd_per_hour in written
+        assert (price.on_demand_usd_per_hour is None) == (price.on_demand_source == "unknown")
 
 
 # The book that is shipped.
