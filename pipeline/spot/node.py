@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.core.errors import JobInvalid
 from pipeline.core.money import HOST, Node
 from pipeline.spot.cloud import DMI, Cloud, cloud_chosen, endpoint_chosen
 
@@ -24,6 +25,14 @@ _VARIABLES = {
     "instance_type": "SPOTMILL_INSTANCE_TYPE",
     "zone": "SPOTMILL_INSTANCE_ZONE",
     "lifecycle": "SPOTMILL_INSTANCE_LIFECYCLE",
+}
+_TERMS = {
+    "spot": "spot",
+    # What Google called its spot VMs once, and its metadata service still does.
+    "preemptible": "spot",
+    "on-demand": "on-demand",
+    "on_demand": "on-demand",
+    "unknown": "unknown",
 }
 _NAME = re.compile(r"[\w.-]{1,200}")
 _AZURE_RESOURCE = re.compile(r"/subscriptions(?:/[\w.()-]{1,90}){7,9}")
@@ -44,6 +53,7 @@ def node_at_hand(
     Raises `JobInvalid` for settings that make no sense.
     """
     told = {name: environment.get(variable) or "unknown" for name, variable in _VARIABLES.items()}
+    told["lifecycle"] = _terms(told["lifecycle"])
     cloud = cloud_chosen(environment, dmi)
     wanted = [name for name, text in told.items() if text == "unknown"]
     if cloud is not None and wanted:
@@ -52,6 +62,17 @@ def node_at_hand(
     if told["instance_id"] == "unknown":
         told["instance_id"] = f"{HOST}{socket.gethostname()}"
     return Node(**told)
+
+
+def _terms(text: str) -> str:
+    terms = _TERMS.get(text.strip().casefold())
+    if terms is None:
+        raise JobInvalid(
+            f"{text!r} are no terms on which a machine is had",
+            where=_VARIABLES["lifecycle"],
+            hint="set it to spot or on-demand, or unset it where neither is known",
+        )
+    return terms
 
 
 def _asked(

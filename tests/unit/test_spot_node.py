@@ -207,7 +207,7 @@ def test_a_vm_of_a_scale_set_has_a_resource_id_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "resource", ["", "/etc/passwd", "/subscriptions/1", "<html><a href='/login'>", "a/b"]
+    "resource", ["/etc/passwd", "/subscriptions/1", "<html><a href='/login'>", "a/b"]
 )
 def test_what_is_no_resource_of_azures_is_no_instance(resource: str) -> None:
     with AzureMetadata() as azure:
@@ -221,6 +221,34 @@ def test_a_slash_is_part_of_no_other_name() -> None:
         azure.about["vmSize"] = azure.about["resourceId"]
         found = node_at_hand(settings("azure", azure), patience_seconds=0.3)
     assert found == Node(HOST_NAME, "unknown", "unknown", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("written", "lifecycle"),
+    [
+        ("spot", "spot"),
+        ("Spot", "spot"),
+        ("SPOT", "spot"),
+        ("preemptible", "spot"),
+        ("on-demand", "on-demand"),
+        ("on_demand", "on-demand"),
+        ("On-Demand", "on-demand"),
+        ("unknown", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_terms_are_known_however_they_are_written(written: str, lifecycle: str) -> None:
+    told = {"SPOTMILL_NOTICES": "none", "SPOTMILL_INSTANCE_LIFECYCLE": written}
+    assert node_at_hand(told).lifecycle == lifecycle
+
+
+@pytest.mark.parametrize("written", ["ondemand", "reserved", "sport", "spot instance", "true"])
+def test_terms_that_nobody_sells_on_are_refused(written: str) -> None:
+    told = {"SPOTMILL_NOTICES": "none", "SPOTMILL_INSTANCE_LIFECYCLE": written}
+    with pytest.raises(JobInvalid) as refused:
+        node_at_hand(told)
+    assert refused.value.where == "SPOTMILL_INSTANCE_LIFECYCLE"
+    assert "on-demand" in refused.value.hint
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
