@@ -10,6 +10,8 @@ from pipeline.core.ports import PriceQuotes
 from pipeline.prices import LivePrices, PriceBook, Quotes, parse_prices, shipped_book
 from pipeline.prices.book import SPOT
 from pipeline.prices.zones import region_of
+from pipeline.spot.node import zone_id_at_hand
+from pipeline.stores.options import endpoint_for
 
 
 def own_book(here: JobAtHand) -> PriceBook | None:
@@ -23,16 +25,19 @@ def own_book(here: JobAtHand) -> PriceBook | None:
 def quotes_of(here: JobAtHand, node: Node, share: Fraction = Fraction(1)) -> PriceQuotes:
     """Tells the price of this share of the node, now and as often as it is asked again. Raises
     `JobInvalid` for the job's own book."""
-    live = _market(node) if here.job.cost.live_prices else None
+    live = _market(here, node) if here.job.cost.live_prices else None
     return Quotes(node, own_book(here), live, shipped_book(), share)
 
 
-def _market(node: Node) -> LivePrices | None:
+def _market(here: JobAtHand, node: Node) -> LivePrices | None:
     """EC2's, for a spot node in one of its zones; no other cloud has one that can be asked."""
     region = region_of(node.zone)
     if node.lifecycle != SPOT or node.instance_type == "unknown" or region is None:
         return None
     # Takes most of a second to import, which other nodes need not pay.
     from pipeline.prices.ec2 import Ec2SpotPrices
+    from pipeline.prices.ec2_access import is_amazons
 
-    return Ec2SpotPrices(region)
+    # The keys of another store are nothing to show to Amazon.
+    elsewhere = not is_amazons(endpoint_for(here.options).url)
+    return Ec2SpotPrices(region, roles_alone=elsewhere, zone_id=zone_id_at_hand)

@@ -105,3 +105,12 @@ def which_node(endpoint: str = ENDPOINT, wanted: Collection[str] = tuple(_KEYS))
         return Node(**{name: metadata.told(_KEYS[name]) for name in wanted})
     finally:
         metadata.close()
+
+
+def which_zone_id(endpoint: str = ENDPOINT) -> str:
+    """`unknown` where the service does not say. Raises as `which_node` does."""
+    metadata = _Metadata(endpoint)
+    try:
+        return metadata.told("placement/availability-zone-id")
+    finally:
+        metadata.close()

@@ -64,6 +64,24 @@ def node_at_hand(
     return Node(**told)
 
 
+def zone_id_at_hand(environment: Mapping[str, str] = os.environ, dmi: Path = DMI) -> str | None:
+    """EC2's id of the zone this machine is in, which is the same in every account, as names are
+    not. None on other machines, where the zone was told, and where the service does not say.
+
+    May take a second or two; raises nothing for want of an answer.
+    """
+    if environment.get(_VARIABLES["zone"]) or cloud_chosen(environment, dmi) != "aws":
+        return None
+    from pipeline.spot import aws
+
+    try:
+        found = aws.which_zone_id(endpoint_chosen(environment) or aws.ENDPOINT)
+    except Exception as problem:
+        log.info("the id of this machine's zone is not known: %s", str(problem) or repr(problem))
+        return None
+    return found if found != "unknown" and _NAME.fullmatch(found) else None
+
+
 def _terms(text: str) -> str:
     terms = _TERMS.get(text.strip().casefold())
     if terms is None:
