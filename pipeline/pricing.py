@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
 
 from pipeline.at_hand import JobAtHand, text_at
@@ -12,6 +13,10 @@ from pipeline.prices.book import SPOT
 from pipeline.prices.zones import region_of
 from pipeline.spot.node import zone_id_at_hand
 from pipeline.stores.options import endpoint_for
+
+log = logging.getLogger("spotmill.prices")
+
+_CHINA = "cn-"
 
 
 def own_book(here: JobAtHand) -> PriceBook | None:
@@ -33,6 +38,11 @@ def _market(here: JobAtHand, node: Node) -> LivePrices | None:
     """EC2's, for a spot node in one of its zones; no other cloud has one that can be asked."""
     region = region_of(node.zone)
     if node.lifecycle != SPOT or node.instance_type == "unknown" or region is None:
+        return None
+    if region.startswith(_CHINA):
+        log.warning(
+            "EC2's prices in %s are in yuan: the market is not asked, see cost.prices", region
+        )
         return None
     # Takes most of a second to import, which other nodes need not pay.
     from pipeline.prices.ec2 import Ec2SpotPrices

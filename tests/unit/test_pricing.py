@@ -195,6 +195,18 @@ def test_whose_store_it_is(url: str | None, amazons: bool) -> None:
     assert is_amazons(url) is amazons
 
 
+def test_a_market_that_quotes_yuan_is_not_asked(
+    job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Ec2Api(Sold("2.1", zone="cn-north-1a")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        quotes = quotes_of(job(), replace(SPOT, zone="cn-north-1a"))
+        assert [quotes.price() for _ in range(3)] == [UNKNOWN_PRICE] * 3
+        assert api.asked == []
+    [told] = caplog.records
+    assert "yuan" in told.getMessage()
+
+
 def test_machines_that_sell_nothing_pay_no_import(
     job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
