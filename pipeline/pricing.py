@@ -30,8 +30,14 @@ def own_book(here: JobAtHand) -> PriceBook | None:
 def quotes_of(here: JobAtHand, node: Node, share: Fraction = Fraction(1)) -> PriceQuotes:
     """Tells the price of this share of the node, now and as often as it is asked again. Raises
     `JobInvalid` for the job's own book."""
+    own = own_book(here)
+    if own is not None and own.rate(node, node.lifecycle) is None:
+        log.warning(
+            "%s has no price of %s (%s) in %s, so others' prices count",
+            *(here.job.cost.prices, node.instance_type, node.lifecycle, node.zone),
+        )
     live = _market(here, node) if here.job.cost.live_prices else None
-    return Quotes(node, own_book(here), live, shipped_book(), share)
+    return Quotes(node, own, live, shipped_book(), share)
 
 
 def _market(here: JobAtHand, node: Node) -> LivePrices | None:

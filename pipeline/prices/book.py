@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.core.errors import JobInvalid
 from pipeline.core.money import Node, NodePrice
@@ -26,11 +37,38 @@ class Rate:
     source: str
 
 
+_AMOUNT = re.compile(r"\d{1,6}(?:\.\d{1,12})?")
+
+
+def _plain(written: object) -> object:
+    if isinstance(written, str) and not _AMOUNT.fullmatch(written.strip()):
+        raise ValueError(
+            f"{written!r} is no price: write dollars an hour, as in 1.25, below a million"
+        )
+    return written
+
+
+def _said(text: str) -> str:
+    if text.strip().casefold() in ("", "unknown"):
+        raise ValueError("say in words what is known of it")
+    return text.strip()
+
+
+Usd = Annotated[Decimal, BeforeValidator(_plain), Field(ge=0, lt=1_000_000, decimal_places=12)]
+Words = Annotated[str, AfterValidator(_said)]
+
+
 class MachinePrice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    spot: Decimal | None = Field(None, ge=0)
-    on_demand: Decimal | None = Field(None, ge=0)
+    spot: Usd | None = None
+    on_demand: Usd | None = None
+
+    @model_validator(mode="after")
+    def _costs_something(self) -> MachinePrice:
+        if self.spot is None and self.on_demand is None:
+            raise ValueError("it has no price: give spot, on_demand or both, or leave it out")
+        return self
 
     def of(self, lifecycle: str) -> Decimal | None:
         return {SPOT: self.spot, ON_DEMAND: self.on_demand}.get(lifecycle)
@@ -43,10 +81,10 @@ class PriceList(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    as_of: str
-    source: str
-    regions: tuple[str, ...] = ()
-    machines: dict[str, MachinePrice]
+    as_of: Words
+    source: Words
+    regions: tuple[Words, ...] = ()
+    machines: dict[str, MachinePrice] = Field(min_length=1)
 
     @field_validator("machines")
     @classmethod
@@ -80,7 +118,7 @@ class PriceBook(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lists: tuple[PriceList, ...]
+    lists: tuple[PriceList, ...] = Field(min_length=1)
 
     def rate(self, node: Node, lifecycle: str) -> Rate | None:
         """What the node would cost with this lifecycle; None is unknown, never nothing."""
@@ -107,17 +145,13 @@ def node_price(rate: Rate | None, on_demand: Rate | None) -> NodePrice:
 
 
 def parse_prices(text: str, source: str) -> PriceBook:
-    """A book is one list, or several under `lists`. Raises `JobInvalid` with the line.
-
-    Write amounts in quotes where every digit counts.
-    """
+    """A book is one list, or several under `lists`; amounts are what was written, to a digit.
+    Raises `JobInvalid` with the line."""
     document = LinedYaml.parse(text, source)
-    # YAML reads 0.1 as a float; its shortest decimal form is what was written.
-    data = _with_decimal_text(document.data)
     try:
-        if "lists" in document.data:
-            return PriceBook.model_validate(data)
-        return PriceBook(lists=(PriceList.model_validate(data),))
+        if "lists" in document.as_written:
+            return PriceBook.model_validate(document.as_written)
+        return PriceBook(lists=(PriceList.model_validate(document.as_written),))
     except ValidationError as problem:
         first = problem.errors()[0]
         line = document.line_of(tuple(first["loc"]))
@@ -126,13 +160,3 @@ def parse_prices(text: str, source: str) -> PriceBook:
             where=f"{source}, line {line}",
             hint="see sample_data/prices.yaml for an example",
         ) from None
-
-
-def _with_decimal_text(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _with_decimal_text(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_with_decimal_text(entry) for entry in value]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if value is None or isinstance(value, str) else str(value)

@@ -226,6 +226,22 @@ def test_a_job_without_a_book_has_the_shipped_one(job: Any) -> None:
     assert quotes_of(here, laptop).price() == UNKNOWN_PRICE
 
 
+def test_a_book_of_ones_own_that_has_no_price_of_this_node_says_so_once(
+    job: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = job(prices="mine.yaml", live_prices=False)
+    quotes = quotes_of(here, replace(SPOT, instance_type="g6.2xlarge"))
+    for _ in range(3):
+        quotes.price()
+    [told] = caplog.records
+    assert told.getMessage().endswith(
+        "mine.yaml has no price of g6.2xlarge (spot) in us-east-1a, so others' prices count"
+    )
+    caplog.clear()
+    quotes_of(here, SPOT).price()
+    assert not caplog.records
+
+
 def test_a_book_that_makes_no_sense_is_refused_before_anybody_is_asked(
     job: Any, tmp_path: Path
 ) -> None:

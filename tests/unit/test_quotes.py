@@ -15,7 +15,9 @@ from pipeline.prices import PriceBook, Quotes, Rate, parse_prices, shipped_book
 from tests.unit.strategies import bounded, prices_per_hour
 
 NODE = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
-NOTHING = PriceBook(lists=())
+NOTHING = parse_prices(
+    "as_of: x\nsource: another's\nmachines: {toaster: {spot: 1, on_demand: 1}}", "nothing.yaml"
+)
 MINE = parse_prices(
     "as_of: 2026-11-01\nsource: our contract\nmachines: {g6.xlarge: {spot: 0.2, on_demand: 0.7}}",
     "mine.yaml",
@@ -60,9 +62,8 @@ def test_the_market_goes_before_the_shipped_book() -> None:
 
 def test_a_book_of_ones_own_that_lacks_the_machine_leaves_it_to_the_others() -> None:
     other = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
-    empty = parse_prices("as_of: x\nsource: ours\nmachines: {}", "mine.yaml")
-    assert Quotes(other, empty, Market("0.3"), LISTED).price().usd_per_hour == Decimal("0.3")
-    assert Quotes(other, empty, None, LISTED).price().source == "a list, as of 2026-10-01"
+    assert Quotes(other, NOTHING, Market("0.3"), LISTED).price().usd_per_hour == Decimal("0.3")
+    assert Quotes(other, NOTHING, None, LISTED).price().source == "a list, as of 2026-10-01"
 
 
 def test_the_on_demand_price_of_a_contract_goes_with_the_markets_spot_price() -> None:
@@ -109,7 +110,10 @@ def test_only_spot_nodes_are_on_the_market(lifecycle: str) -> None:
 
 _machines = st.dictionaries(
     st.sampled_from(["g6.xlarge", "laptop"]),
-    st.fixed_dictionaries({}, optional={"spot": prices_per_hour, "on_demand": prices_per_hour}),
+    st.fixed_dictionaries(
+        {}, optional={"spot": prices_per_hour, "on_demand": prices_per_hour}
+    ).filter(bool),
+    min_size=1,
 )
 _lists = st.fixed_dictionaries(
     {
@@ -119,7 +123,9 @@ _lists = st.fixed_dictionaries(
         "machines": _machines,
     }
 )
-_books = st.lists(_lists, max_size=3).map(lambda lists: PriceBook.model_validate({"lists": lists}))
+_books = st.lists(_lists, min_size=1, max_size=3).map(
+    lambda lists: PriceBook.model_validate({"lists": lists})
+)
 _nodes = st.builds(
     Node,
     st.just("i-1"),
