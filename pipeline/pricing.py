@@ -6,10 +6,9 @@ import logging
 from fractions import Fraction
 
 from pipeline.at_hand import JobAtHand, text_at
-from pipeline.core.money import Node
+from pipeline.core.money import SPOT, Node
 from pipeline.core.ports import PriceQuotes
 from pipeline.prices import LivePrices, PriceBook, Quotes, parse_prices, shipped_book
-from pipeline.prices.book import SPOT
 from pipeline.prices.zones import region_of
 from pipeline.spot.node import zone_id_at_hand
 from pipeline.stores.options import endpoint_for

@@ -66,6 +66,10 @@ class Buckets:
         )
 
 
+SPOT, ON_DEMAND = "spot", "on-demand"
+"""The lifecycles of a node that have a price of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """The machine under a worker, as far as anybody told us; `unknown` where nobody did."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import log, sqrt
 
-from pipeline.core.money import MICROS_PER_SECOND, Buckets
+from pipeline.core.money import MICROS_PER_SECOND, SPOT, Buckets
 from pipeline.core.spread import Spread, spread_of
 
 UNSEEN_SPREAD = 0.05
@@ -186,7 +186,7 @@ def interrupted_as(
     """The same pace, with the interruptions of a lifecycle."""
     every = [session for run in runs for session in run.sessions]
     own = [s for s in every if s.lifecycle == lifecycle and s.interrupted is not None]
-    traced = TRACED if lifecycle == "spot" else (0.0, 0.0)
+    traced = TRACED if lifecycle == SPOT else (0.0, 0.0)
     seen = sum(s.interrupted is True for s in own) + traced[0]
     hours = sum(session.seconds for session in own) / 3_600 + traced[1]
     often, unsure = (seen / hours, seen / hours**2) if hours else (0.0, 0.0)

@@ -10,14 +10,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pipeline.at_hand import JobAtHand
-from pipeline.core.money import Node, NodePrice
+from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
 from pipeline.core.past import PastRun
-from pipeline.prices import PriceBook, shipped_book
+from pipeline.prices import PriceBook, Quotes, Rate, shipped_book
 from pipeline.pricing import own_book
 
 _HOUR_MICROS = Decimal(3_600_000_000)
 _GRAIN = Decimal("0.000001")
-SPOT, ON_DEMAND, UNKNOWN = "spot", "on-demand", "unknown"
+UNKNOWN = "unknown"
 
 
 class Place(NamedTuple):
@@ -29,8 +29,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The job's own price book first, then what the newest earlier run paid, then the book that is
-    shipped. `at_hand` is the node that asks, in whose zone prices are looked for."""
+    """What workers' own `Quotes` would say. What the newest run paid on such machines stands in for
+    a market that is not asked, and for what nobody lists. `at_hand` is the node that asks, in whose
+    zone prices are looked for."""
 
     at_hand: Node
     book: PriceBook | None
@@ -38,11 +39,11 @@ class Prices:
 
     def of(self, place: Place) -> NodePrice:
         node = replace(self.at_hand, instance_type=place.machine, lifecycle=place.lifecycle)
-        listed = None if self.book is None else self.book.price_of(node)
-        if listed is not None and listed.usd_per_hour is not None:
-            return listed
-        paid = next((usd for run in self.runs if (usd := _paid(run, place)) is not None), None)
-        return shipped_book().price_of(node) if paid is None else NodePrice(*paid)
+        paid = next((rate for run in self.runs if (rate := _paid(run, place)) is not None), None)
+        price = Quotes(node, self.book, _LastPaid(paid), shipped_book()).price()
+        if price.usd_per_hour is not None or paid is None:
+            return price
+        return replace(price, usd_per_hour=paid.usd_per_hour, source=paid.source)
 
     def newest_share(self, place: Place) -> Fraction | None:
         """What a worker had of its machine in the newest run on such; None where none was."""
@@ -62,13 +63,23 @@ def prices_of(here: JobAtHand, at_hand: Node, runs: Sequence[PastRun]) -> Prices
     return Prices(at_hand, own_book(here), runs)
 
 
-def _paid(run: PastRun, place: Place) -> tuple[Decimal, str] | None:
+@dataclass(frozen=True, slots=True)
+class _LastPaid:
+    """Implements `LivePrices` by what the market asked for once."""
+
+    rate: Rate | None
+
+    def spot(self, _node: Node) -> Rate | None:
+        return self.rate
+
+
+def _paid(run: PastRun, place: Place) -> Rate | None:
     own = [s for s in run.sessions if Place(s.machine, s.lifecycle) == place]
     usd = sum((s.usd for s in own if s.usd is not None), Decimal(0))
     micros = sum(s.buckets.total for s in own if s.usd is not None)
     if not micros:
         return None
-    return (usd * _HOUR_MICROS / micros).quantize(_GRAIN), f"paid in {run.run_id}"
+    return Rate((usd * _HOUR_MICROS / micros).quantize(_GRAIN), f"paid in {run.run_id}")
 
 
 def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.at_hand import JobAtHand
 from pipeline.core.fleet import workers_at_once
+from pipeline.core.money import ON_DEMAND, SPOT
 from pipeline.core.past import Past, PastRun
 from pipeline.core.prediction import (
     MIDDLE,
@@ -26,7 +27,7 @@ from pipeline.core.sampled import CONFIDENCE
 from pipeline.predicting.generating import Generated
 from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
 from pipeline.predicting.otherwise import Otherwise
-from pipeline.predicting.places import ON_DEMAND, SPOT, Place, Prices, chosen_place, prices_of
+from pipeline.predicting.places import Place, Prices, chosen_place, prices_of
 from pipeline.predicting.rows import Counted
 from pipeline.spot.node import node_at_hand
 from pipeline.spot.share import node_share

@@ -21,12 +21,9 @@ from pydantic import (
 )
 
 from pipeline.core.errors import JobInvalid
-from pipeline.core.money import Node, NodePrice
+from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
 from pipeline.prices.zones import is_zone_of
 from pipeline.yaml_lines import LinedYaml
-
-SPOT, ON_DEMAND = "spot", "on-demand"
-"""The lifecycles of a node that have a price of their own (`Node.lifecycle`)."""
 
 
 @dataclass(frozen=True, slots=True)

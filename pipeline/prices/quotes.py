@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Protocol
 
-from pipeline.core.money import Node, NodePrice
-from pipeline.prices.book import ON_DEMAND, SPOT, PriceBook, Rate, node_price
+from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
+from pipeline.prices.book import PriceBook, Rate, node_price
 
 
 class LivePrices(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from pipeline.core.money import Node
+from pipeline.core.money import ON_DEMAND, SPOT, Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -21,7 +21,7 @@ _EVENTS_VERSION = {"api-version": "2020-07-01"}
 _COMPUTE = "/metadata/instance/compute"
 _COMPUTE_VERSION = {"api-version": "2021-02-01"}
 _HEADERS = {"Metadata": "true"}
-_LIFECYCLES = {"spot": "spot", "low": "spot", "regular": "on-demand", "": "on-demand"}
+_LIFECYCLES = {"spot": SPOT, "low": SPOT, "regular": ON_DEMAND, "": ON_DEMAND}
 
 # The least notice of each; Terminate is somebody deleting the VM, after 5 to 15 minutes.
 _NOTICE_SECONDS = {"Preempt": 30.0, "Terminate": 300.0}

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import httpx
 
-from pipeline.core.money import Node
+from pipeline.core.money import ON_DEMAND, SPOT, Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -113,7 +113,7 @@ def which_node(
             return answer.raise_for_status().text.strip().rpartition("/")[2]
 
         found = {name: told(_KEYS[name]) for name in wanted}
-    terms = {"TRUE": "spot", "FALSE": "on-demand"}
+    terms = {"TRUE": SPOT, "FALSE": ON_DEMAND}
     if "lifecycle" in found:
         found["lifecycle"] = terms.get(found["lifecycle"], "unknown")
     return Node(**found)

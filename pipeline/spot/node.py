@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.core.errors import JobInvalid
-from pipeline.core.money import HOST, Node
+from pipeline.core.money import HOST, ON_DEMAND, SPOT, Node
 from pipeline.spot.cloud import DMI, Cloud, cloud_chosen, endpoint_chosen
 
 log = logging.getLogger("spotmill.spot")
@@ -27,11 +27,11 @@ _VARIABLES = {
     "lifecycle": "SPOTMILL_INSTANCE_LIFECYCLE",
 }
 _TERMS = {
-    "spot": "spot",
+    "spot": SPOT,
     # What Google called its spot VMs once, and its metadata service still does.
-    "preemptible": "spot",
-    "on-demand": "on-demand",
-    "on_demand": "on-demand",
+    "preemptible": SPOT,
+    "on-demand": ON_DEMAND,
+    "on_demand": ON_DEMAND,
     "unknown": "unknown",
 }
 _NAME = re.compile(r"[\w.-]{1,200}")

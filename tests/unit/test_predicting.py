@@ -15,6 +15,8 @@ from pipeline import wiring
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core import layout
 from pipeline.core.errors import CostRefused, JobInvalid
+from pipeline.core.money import Buckets, Node
+from pipeline.core.past import PastRun, PastSession
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.predicting import rows as counting
 from pipeline.predicting.generating import generated
@@ -22,8 +24,10 @@ from pipeline.predicting.history import earlier_runs, past_run
 from pipeline.predicting.keeping import keep_prediction, prediction_error
 from pipeline.predicting.otherwise import gain_of
 from pipeline.predicting.outlook import outlook, refuse_above
+from pipeline.predicting.places import Place, Prices
 from pipeline.predicting.planning import predict
 from pipeline.predicting.view import Evidence
+from pipeline.prices import PriceBook, parse_prices, shipped_book
 from pipeline.spot.signals import NoNotice
 from tests.e2e.house import job_file, questions, write
 from tests.simulation.fakes import VirtualClock
@@ -188,6 +192,29 @@ def test_workers_that_share_this_machine_are_priced_by_their_share(
     assert later["price_source"] == "paid in quarter"
     assert abs(Decimal(later["usd_per_hour"]) - Decimal("0.36")) < Decimal("0.001")
     assert later["node_share"] == "1"
+
+
+def test_a_place_has_the_price_that_its_workers_would_be_charged() -> None:
+    here = Node("i-1", "p5.48xlarge", "us-east-1a", "spot")
+    hour = Buckets(useful=3_600_000_000)
+    paid = [
+        PastSession("p5.48xlarge", "spot", 1, hour, usd=Decimal(20)),
+        PastSession("p5.48xlarge", "on-demand", 1, hour, usd=Decimal(30)),
+        PastSession("toaster", "on-demand", 1, hour, usd=Decimal(2)),
+    ]
+    run = PastRun("before", 1, 1, 1, 1, 0, 0, tuple(paid))
+    contract = parse_prices(BOOK.replace("g6.xlarge", "p5.48xlarge"), "mine.yaml")
+
+    def said(book: PriceBook | None, machine: str, terms: str) -> tuple[str, str]:
+        price = Prices(here, book, [run]).of(Place(machine, terms))
+        return str(price.usd_per_hour), price.source
+
+    assert said(contract, "p5.48xlarge", "spot")[0] == "0.36"
+    assert said(None, "p5.48xlarge", "spot") == ("20.000000", "paid in before"), "for the market"
+    listed = shipped_book().rate(here, "on-demand")
+    assert listed is not None
+    assert said(None, "p5.48xlarge", "on-demand") == (str(listed.usd_per_hour), listed.source)
+    assert said(None, "toaster", "on-demand") == ("2.000000", "paid in before"), "no list has it"
 
 
 def test_what_is_not_known_of_other_ways_is_not_invented(bench: Bench) -> None:
