@@ -32,6 +32,7 @@ class PastSession:
     interrupted: bool | None = False
     usd: Decimal | None = None
     node_share: Fraction = Fraction(1)
+    zone: str = "unknown"
 
     @property
     def seconds(self) -> float:

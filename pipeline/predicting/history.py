@@ -101,6 +101,7 @@ def _session(row: Mapping[str, Any], early: set[str], all_read: bool) -> PastSes
         interrupted=True if vanished else (False if all_read else None),
         usd=decimal_of(row["cost"]),
         node_share=share,
+        zone=row["node"].get("zone", "unknown"),
     )
 
 

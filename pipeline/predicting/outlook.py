@@ -6,6 +6,7 @@ enters no books.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -55,7 +56,7 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
             "runs_of_this_pace": len(view.paced.runs),
             "sample_rows": len(evidence.generated.lengths) if evidence.generated else 0,
         },
-        "notes": _notes(view, found),
+        "notes": [*_notes(view, found), *_market_notes(view, every)],
     }
 
 
@@ -159,6 +160,14 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
                 "these may not be this run's"
             )
     return notes
+
+
+def _market_notes(view: View, every: Sequence[Place]) -> list[str]:
+    """Whether spot prices are those of now, where one is the market's and no contract's."""
+    silent = view.prices.market.silent
+    if silent is None or not view.prices.on_market(every):
+        return []
+    return [f"spot prices are not, or not all, what the market asks now: {silent}"]
 
 
 def refuse_above(document: Json, max_usd: Decimal) -> None:

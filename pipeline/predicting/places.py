@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from pipeline.at_hand import JobAtHand
 from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
-from pipeline.core.past import PastRun
+from pipeline.core.past import PastRun, PastSession
+from pipeline.predicting.market import NOT_ASKED, Market
 from pipeline.prices import PriceBook, Quotes, Rate, shipped_book
 from pipeline.pricing import own_book
 
@@ -30,27 +31,43 @@ class Place(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What workers' own `Quotes` would say. What the newest run paid on such machines stands in for
-    a market that is not asked, and for what nobody lists. `at_hand` is the node that asks, in whose
-    zone prices are looked for."""
+    a `market` that says nothing, and for what nobody lists. `at_hand` is the node that asks."""
 
     at_hand: Node
     book: PriceBook | None
     runs: Sequence[PastRun]
+    market: Market = NOT_ASKED
+
+    def node(self, place: Place) -> Node:
+        """A machine as it would be there: in this zone, or in that of the newest run on such."""
+        newest = self._newest(place)
+        is_here = self.at_hand.instance_type == place.machine
+        known = not is_here and newest is not None and newest.zone != UNKNOWN
+        zone = newest.zone if known and newest is not None else self.at_hand.zone
+        return Node(UNKNOWN, place.machine, zone, place.lifecycle)
+
+    def on_market(self, places: Iterable[Place]) -> list[Node]:
+        """The spot machines among them whose price is a market's, and not the job's own book's."""
+        nodes = [self.node(place) for place in places if place.lifecycle == SPOT]
+        book = self.book
+        return [node for node in nodes if book is None or book.rate(node, SPOT) is None]
 
     def of(self, place: Place) -> NodePrice:
-        node = replace(self.at_hand, instance_type=place.machine, lifecycle=place.lifecycle)
+        node = self.node(place)
         paid = next((rate for run in self.runs if (rate := _paid(run, place)) is not None), None)
-        price = Quotes(node, self.book, _LastPaid(paid), shipped_book()).price()
+        price = Quotes(node, self.book, _LastPaid(self.market, paid), shipped_book()).price()
         if price.usd_per_hour is not None or paid is None:
             return price
         return replace(price, usd_per_hour=paid.usd_per_hour, source=paid.source)
 
     def newest_share(self, place: Place) -> Fraction | None:
         """What a worker had of its machine in the newest run on such; None where none was."""
+        newest = self._newest(place)
+        return None if newest is None else newest.node_share
+
+    def _newest(self, place: Place) -> PastSession | None:
         sessions = (session for run in self.runs for session in run.sessions)
-        return next(
-            (s.node_share for s in sessions if Place(s.machine, s.lifecycle) == place), None
-        )
+        return next((s for s in sessions if Place(s.machine, s.lifecycle) == place), None)
 
     @property
     def machines(self) -> list[str]:
@@ -65,12 +82,13 @@ def prices_of(here: JobAtHand, at_hand: Node, runs: Sequence[PastRun]) -> Prices
 
 @dataclass(frozen=True, slots=True)
 class _LastPaid:
-    """Implements `LivePrices` by what the market asked for once."""
+    """Implements `LivePrices` by what the market says, or else asked for once."""
 
-    rate: Rate | None
+    market: Market
+    paid: Rate | None
 
-    def spot(self, _node: Node) -> Rate | None:
-        return self.rate
+    def spot(self, node: Node) -> Rate | None:
+        return self.market.spot(node) or self.paid
 
 
 def _paid(run: PastRun, place: Place) -> Rate | None:

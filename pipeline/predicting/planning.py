@@ -40,6 +40,7 @@ def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str,
             tuned=_tuned(here),
             # A pool's workers are on machines of their own.
             local=here.job.fleet.pool is None,
+            asks_market=True,
         ),
     )
 

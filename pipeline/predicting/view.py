@@ -26,8 +26,9 @@ from pipeline.core.prediction import (
 from pipeline.core.sampled import CONFIDENCE
 from pipeline.predicting.generating import Generated
 from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
+from pipeline.predicting.market import market_now
 from pipeline.predicting.otherwise import Otherwise
-from pipeline.predicting.places import Place, Prices, chosen_place, prices_of
+from pipeline.predicting.places import Place, Prices, chosen_place, places, prices_of
 from pipeline.predicting.rows import Counted
 from pipeline.spot.node import node_at_hand
 from pipeline.spot.share import node_share
@@ -40,7 +41,8 @@ _CENT_OF_A_CENT = Decimal("0.000001")
 class Evidence:
     """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
     not, in words, where nobody counted. `tuned` is what a manifest would say of the model if the
-    run were on this machine. `local` workers would be processes of it, and share it."""
+    run were on this machine. `local` workers would be processes of it, and share it.
+    The spot market is asked where somebody waits for the answer."""
 
     planned: int
     shards: int
@@ -50,6 +52,7 @@ class Evidence:
     generated: Generated | None = None
     tuned: Json | None = None
     local: bool = True
+    asks_market: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,9 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
         at_hand, [*paced.runs, *told], measured=evidence.generated is not None
     )
     prices = prices_of(here, at_hand, told)
+    if evidence.asks_market:
+        open_ones = prices.on_market([place, *places(told, prices)])
+        prices = replace(prices, market=market_now(here, open_ones))
     return View(here, evidence, work, alike, paced, tokens, prices, place, because, node_share())
 
 
