@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from pipeline.at_hand import JobAtHand, text_at
 from pipeline.core.money import SPOT, Node
-from pipeline.core.ports import PriceQuotes
 from pipeline.prices import LivePrices, PriceBook, Quotes, parse_prices, shipped_book
 from pipeline.prices.zones import region_of
 from pipeline.spot.node import zone_id_at_hand
@@ -27,7 +26,7 @@ def own_book(here: JobAtHand) -> PriceBook | None:
     return parse_prices(text_at(uri, "the price book", here.options), uri)
 
 
-def quotes_of(here: JobAtHand, node: Node, share: Fraction = Fraction(1)) -> PriceQuotes:
+def quotes_of(here: JobAtHand, node: Node, share: Fraction = Fraction(1)) -> Quotes:
     """Tells the price of this share of the node, now and as often as it is asked again. Raises
     `JobInvalid` for the job's own book."""
     own = own_book(here)

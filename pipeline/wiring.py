@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
 
@@ -38,6 +38,7 @@ from pipeline.exports.writing import write_exports
 from pipeline.job import JobSpec, fingerprint
 from pipeline.job_runs import enter
 from pipeline.pools.local import LocalPool
+from pipeline.prices import PriceWatch
 from pipeline.pricing import own_book, quotes_of
 from pipeline.run import finish, join_run, progress_of
 from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
@@ -222,7 +223,7 @@ def run_worker(
     clock = SystemClock()
     node = node_at_hand()
     share = node_share()
-    quotes = quotes_of(here, node, share)
+    prices = PriceWatch(quotes_of(here, node, share)).start()
     settings = WorkerSettings(
         worker_id=checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
@@ -232,14 +233,18 @@ def run_worker(
         chunk_seconds=job.chunks.seconds,
         lease_seconds=job.fleet.lease_seconds,
         node=node,
-        price=quotes.price(),
+        price=prices.first(),
         node_share=share,
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
     loader = engine_loader(job, here.options)
     allowance = AllowanceNotice(here.ledger, clock, settings.lease_seconds)
-    with _background() as executor, telling_worker(here, settings.worker_id) as told:
+    with (
+        closing(prices),
+        _background() as executor,
+        telling_worker(here, settings.worker_id) as told,
+    ):
         report = Worker(
             settings,
             lambda engine: provenance_of(document, job, engine.version, speculation),
@@ -255,7 +260,7 @@ def run_worker(
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
-            quotes=quotes,
+            quotes=prices,
             told=told,
             look=allowance.look,
         ).run()

@@ -19,7 +19,7 @@ class LivePrices(Protocol):
 
 
 class Quotes:
-    """Implements `PriceQuotes` for a `share` of one node. One thread at a time may ask.
+    """Tells the price of a `share` of one node, now. One thread at a time may ask.
 
     `own` is the job's book, which comes first because it may be a contract. Without `live`, no
     market is asked. What the market said last holds while it doesn't answer.
@@ -46,6 +46,13 @@ class Quotes:
         rate = own or self._market_rate() or self._listed(self._shipped, self._node.lifecycle)
         on_demand = self._listed(self._own, ON_DEMAND) or self._listed(self._shipped, ON_DEMAND)
         return node_price(rate, on_demand).of_share(self._share)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is a market that should tell this price, and never did."""
+        has_market = self._live is not None and self._node.lifecycle == SPOT
+        own = self._listed(self._own, self._node.lifecycle)
+        return own is None and has_market and self._market is None
 
     def _listed(self, book: PriceBook | None, lifecycle: str) -> Rate | None:
         return None if book is None else book.rate(self._node, lifecycle)
