@@ -17,6 +17,7 @@ from pipeline.at_hand import JobAtHand, open_job
 from pipeline.budget import Announce
 from pipeline.core.errors import BudgetReached, SpotmillError
 from pipeline.core.ports import InterruptionNotice, WorkerPool
+from pipeline.dataset.plan_file import Plan
 from pipeline.pools.prefect import DeploymentPool
 from pipeline.predicting.keeping import keep_prediction
 from pipeline.spot.signals import NoNotice
@@ -44,8 +45,8 @@ def generate(
         wiring.check_inputs(here, plan)
         logger.info("run %s: %d shards, %d rows", here.run_id, len(plan.shards), plan.rows)
         wanted = workers or here.job.fleet.workers
-        keep_prediction(here, plan, wanted)
-        pool = _pool(here, worker_deployment, wanted)
+        keep_prediction(here, plan, wanted, local=worker_deployment is None)
+        pool = _pool(here, plan, worker_deployment, wanted)
         with _notice(worker_deployment) as notice:
             wiring.supervise(here, plan, pool, notice, wanted, _emitter(here))
         manifest = wiring.close_books(here, plan)
@@ -83,8 +84,8 @@ def _notice(deployment: str | None) -> AbstractContextManager[InterruptionNotice
     return nullcontext(NoNotice())
 
 
-def _pool(here: JobAtHand, deployment: str | None, wanted: int) -> WorkerPool:
+def _pool(here: JobAtHand, plan: Plan, deployment: str | None, wanted: int) -> WorkerPool:
     if deployment is None:
-        return wiring.local_pool(here, wanted)
+        return wiring.local_pool(here, plan, wanted)
     arguments = {"job": here.uri, "run_id": here.run_id, "date": here.date}
     return DeploymentPool(deployment, arguments, FATAL_ERRORS)

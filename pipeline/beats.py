@@ -62,6 +62,7 @@ class Beats:
             started_at=clock.timestamp(),
             beat_at=clock.timestamp(),
             node=settings.node,
+            node_share=settings.node_share,
             price=sheet.price,
             buckets=sheet.buckets,
             lease_seconds=settings.lease_seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NoReturn, TypeAlias
@@ -27,6 +27,10 @@ from pipeline.core.money import MICROS_PER_SECOND, decimal_text
 from pipeline.core.session import Session
 
 log = logging.getLogger("spotmill.run")
+
+_UNPRICED_SECONDS = 60.0
+"""How long a worker that loads its model may not know its price: it may hear of it before it works,
+and then it is that of its whole life."""
 
 Announce: TypeAlias = Callable[[str, str, Mapping[str, Any]], None]
 """Is told what happened to a run's money, once, for whoever may want to act on it: its name
@@ -71,6 +75,7 @@ class Budget:
     _tick_seconds: float = 0.0
     _warned: bool = False
     _unpriced: set[str] = field(default_factory=set)
+    _unpriced_since: dict[str, float] = field(default_factory=dict)
     _too_dear: bool = False
 
     def look(
@@ -83,11 +88,12 @@ class Budget:
         """Take in what was read from the store between `began` and `now`; `of_now` are those
         `sessions` that this start of the run has to answer for.
 
-        Raises `WorkersFailed` when one of these has no price, and there is a budget to hold.
+        Raises `WorkersFailed` when one of these is going to have no price, and there is a budget to
+        hold.
         """
         if self.terms.budget_usd is not None:
-            _refuse_unpriced(of_now)
-            self._tell_of_unpriced(sessions)
+            self._refuse_unpriced(of_now, now)
+            self._tell_of_unpriced(sessions.keys() - of_now.keys(), sessions)
         for worker_id, session in sessions.items():
             self._see(worker_id, session, now)
         # One that a listing left out has cost what it has cost all the same.
@@ -168,9 +174,30 @@ class Budget:
             hint="raise the budget and `spotmill resume`; what was finished is saved",
         )
 
-    def _tell_of_unpriced(self, sessions: Mapping[str, Session]) -> None:
+    def _refuse_unpriced(self, of_now: Mapping[str, Session], now: float) -> None:
+        since = self._unpriced_since
+        # One that has not spent a second yet has a bill, of nothing, and no price all the same.
+        unpriced = {
+            name: session
+            for name, session in of_now.items()
+            if None in (session.bill.usd, session.price.usd_per_hour)
+        }
+        self._unpriced_since = {name: since.get(name, now) for name in unpriced}
+        for name, session in unpriced.items():
+            may_hear = session.only_loaded and not session.over
+            if not may_hear or now - self._unpriced_since[name] >= _UNPRICED_SECONDS:
+                raise WorkersFailed(
+                    "the budget cannot be held: a worker's price is unknown",
+                    where=f"cost.budget_usd, worker {name}",
+                    why="its machine is in no price book, its market does not answer, or nobody "
+                    "named its type and lifecycle",
+                    hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on "
+                    "workers",
+                )
+
+    def _tell_of_unpriced(self, earlier: Set[str], sessions: Mapping[str, Session]) -> None:
         """Of earlier starts': this start refuses to go on with any of its own."""
-        unpriced = {name for name, session in sessions.items() if session.bill.usd is None}
+        unpriced = {name for name in earlier if sessions[name].bill.usd is None}
         if new := sorted(unpriced - self._unpriced):
             self._unpriced |= unpriced
             log.warning(
@@ -286,19 +313,3 @@ class Budget:
         """The longest that a worker of this run has taken to boot and load; 0 before one has."""
         begun = (s.buckets for s in self._sessions.values() if not s.only_loaded)
         return max((b.boot + b.load for b in begun), default=0) / MICROS_PER_SECOND
-
-
-def _refuse_unpriced(of_now: Mapping[str, Session]) -> None:
-    # One that has not spent a second yet has a bill, of nothing, and no price all the same.
-    unpriced = [
-        name
-        for name, session in of_now.items()
-        if None in (session.bill.usd, session.price.usd_per_hour)
-    ]
-    if unpriced:
-        raise WorkersFailed(
-            "the budget cannot be held: a worker's price is unknown",
-            where=f"cost.budget_usd, worker {unpriced[0]}",
-            why="its machine is not in the price book, or nobody named its type and lifecycle",
-            hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on workers",
-        )

@@ -164,7 +164,7 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
         wanted = workers or here.job.fleet.workers
         if no_prefect:
             keep_prediction(here, made, wanted)
-            pool = wiring.local_pool(here, wanted)
+            pool = wiring.local_pool(here, made, wanted)
             with wiring.worker_notice(signals=True) as notice:
                 wiring.supervise(here, made, pool, notice, wanted)
             manifest = wiring.close_books(here, made)

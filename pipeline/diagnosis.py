@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.engines.vllm import device_at_hand
 from pipeline.spot.cloud import cloud_chosen
 from pipeline.spot.node import node_at_hand
+from pipeline.spot.share import node_share
 from pipeline.stores import StoreOptions
 from pipeline.stores.options import endpoint_for
 
@@ -35,5 +36,6 @@ def diagnosis() -> dict[str, Any]:
         "s3_endpoint": endpoint.url or "Amazon's own",
         "s3_region": endpoint.region,
         "node": asdict(node_at_hand()),
+        "node_share": str(node_share()),
         "notices": cloud_chosen(os.environ) or "none",
     }

@@ -8,6 +8,7 @@ from pipeline.core.money import NodePrice
 from pipeline.core.ports import Clock, PriceQuotes
 from pipeline.errands import Errands
 from pipeline.feed import Feed
+from pipeline.timesheet import Timesheet
 
 log = logging.getLogger("spotmill.worker")
 
@@ -25,6 +26,16 @@ class Repricing:
         self._ask_at = clock.now() + seconds
         self._asking = False
         self._next: NodePrice | None = None
+
+    def before_work(self, sheet: Timesheet) -> None:
+        """No shard is charged with a second yet: a price that nobody knew when the session began,
+        and somebody does after the load, is that of its whole life."""
+        if self._quotes is None or sheet.price.usd_per_hour is not None:
+            return
+        price = self._quotes.price()
+        if price.usd_per_hour is not None:
+            log.info("an hour costs %s USD: %s", price.usd_per_hour, price.source)
+            sheet.price = price
 
     def look_after(self, feed: Feed) -> None:
         """Ask when it is time to, and have `feed` count at a price that is another."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from pipeline.accounts import ReadAccounts, accounts_of
 from pipeline.core.cost_lines import RunBooks
-from pipeline.core.errors import (
-    InputChanged,
-    RunConflict,
-)
+from pipeline.core.crowding import crowded
+from pipeline.core.errors import InputChanged, RunConflict
 from pipeline.core.manifest import Provenance
 from pipeline.core.ports import Clock
 from pipeline.core.run_manifest import run_manifest
+from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.ledger import Ledger
+
+log = logging.getLogger("spotmill.run")
 
 Json = dict[str, Any]
 
@@ -59,6 +62,7 @@ def finish(
     if (known := ledger.run_manifest()) is not None:
         return known
     found = accounts()
+    _tell_of_crowds(found.sessions.values())
     if found.manifests:
         provenance = replace(provenance, model=found.manifests[0]["model"])
     manifest = run_manifest(
@@ -68,6 +72,19 @@ def finish(
     finished = ledger.run_manifest()
     assert finished is not None  # noqa: S101 - created above, by this caller or another
     return finished
+
+
+def _tell_of_crowds(sessions: Iterable[Session]) -> None:
+    for crowd in crowded(sessions):
+        log.warning(
+            "machine %s is charged for %s times at once, to the workers %s: each of several on a "
+            "machine has to be told its share of it, by SPOTMILL_NODE_SHARE",
+            *(crowd.instance_id, _decimal(crowd.share), ", ".join(crowd.worker_ids)),
+        )
+
+
+def _decimal(share: Fraction) -> str:
+    return f"{float(share):.4g}"
 
 
 def progress_of(ledger: Ledger, shards: Sequence[Shard]) -> Json:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.at_hand import JobAtHand, checked_name
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import InputChanged, RunMissing
+from pipeline.core.fleet import workers_at_once
 from pipeline.core.manifest import SCHEMA_VERSION
 from pipeline.core.ports import Engine, InterruptionNotice
 from pipeline.core.shards import FileVersion
@@ -37,12 +38,14 @@ from pipeline.exports.writing import write_exports
 from pipeline.job import JobSpec, fingerprint
 from pipeline.job_runs import enter
 from pipeline.pools.local import LocalPool
+from pipeline.prices import PriceWatch
 from pipeline.pricing import own_book, quotes_of
 from pipeline.run import finish, join_run, progress_of
 from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
 from pipeline.spot.cloud import cloud_notice
 from pipeline.spot.node import node_at_hand
 from pipeline.spot.several import SeveralNotices
+from pipeline.spot.share import SHARE, node_share
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervising import supervise as supervise
@@ -145,10 +148,13 @@ def check_inputs(here: JobAtHand, plan: Plan) -> None:
     check_unchanged((s for s in plan.shards if s.id not in published), here.options)
 
 
-def local_pool(here: JobAtHand, workers: int) -> LocalPool:
-    """Workers of this run as processes of this machine, sharing its cores."""
+def local_pool(here: JobAtHand, plan: Plan, workers: int) -> LocalPool:
+    """Workers of this run as processes of this machine, sharing its cores and its price."""
     arguments = [here.uri, "--run-id", here.run_id, "--date", here.date]
-    return LocalPool(arguments, cpu_environment(workers) if device_at_hand() == "cpu" else {})
+    cores = cpu_environment(workers) if device_at_hand() == "cpu" else {}
+    left = len(plan.shards) - len(here.ledger.published())
+    share = node_share() / workers_at_once(workers, left)
+    return LocalPool(arguments, {**cores, SHARE: str(share)})
 
 
 def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
@@ -216,7 +222,8 @@ def run_worker(
     plan = planned(here)
     clock = SystemClock()
     node = node_at_hand()
-    quotes = quotes_of(here, node)
+    share = node_share()
+    prices = PriceWatch(quotes_of(here, node, share)).start()
     settings = WorkerSettings(
         worker_id=checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
@@ -226,13 +233,18 @@ def run_worker(
         chunk_seconds=job.chunks.seconds,
         lease_seconds=job.fleet.lease_seconds,
         node=node,
-        price=quotes.price(),
+        price=prices.first(),
+        node_share=share,
         interruptions=interruptions,
     )
     source = ParquetSource(job, plan.schema, here.options)
     loader = engine_loader(job, here.options)
     allowance = AllowanceNotice(here.ledger, clock, settings.lease_seconds)
-    with _background() as executor, telling_worker(here, settings.worker_id) as told:
+    with (
+        closing(prices),
+        _background() as executor,
+        telling_worker(here, settings.worker_id) as told,
+    ):
         report = Worker(
             settings,
             lambda engine: provenance_of(document, job, engine.version, speculation),
@@ -248,7 +260,7 @@ def run_worker(
             boot_seconds=time.time() - psutil.Process().create_time(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
-            quotes=quotes,
+            quotes=prices,
             told=told,
             look=allowance.look,
         ).run()

@@ -132,6 +132,7 @@ class Worker:
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
+        self._repricing.before_work(self._sheet)
         provenance = self._provenance_of(engine)
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
         self._offers = PortionOffers(

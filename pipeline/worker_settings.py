@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.money import Node, NodePrice
@@ -10,9 +11,9 @@ from pipeline.core.money import Node, NodePrice
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop. What
-    an hour costs is asked again every `price_seconds`: EC2's spot prices change a few times a day,
-    and its history is a cheap call."""
+    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop.
+    Every `price_seconds` it is looked whether an hour costs something else, which waits for no
+    answer. `price` is that of its `node_share` of the machine."""
 
     worker_id: str
     output_uri: str
@@ -22,7 +23,8 @@ class WorkerSettings:
     node: Node
     price: NodePrice
     store_patience_seconds: float = 3_600.0
-    price_seconds: float = 300.0
+    price_seconds: float = 5.0
+    node_share: Fraction = Fraction(1)
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @property

@@ -44,6 +44,11 @@ def counts_as_live(
     return still_for < (lease_seconds if asked_for is not None else lease_seconds / 2)
 
 
+def workers_at_once(wanted: int, shards: int) -> int:
+    """How many workers live beside each other at most: none is started that finds no shard."""
+    return max(1, min(wanted, shards))
+
+
 def workers_to_start(
     *, unclaimed: int, holders: int, live: int, wanted: int, helping: int = 0
 ) -> int:

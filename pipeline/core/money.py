@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 Bucket = Literal["boot", "load", "useful", "wasted", "idle", "drain"]
@@ -38,6 +39,12 @@ class Buckets:
     def __sub__(self, other: Buckets) -> Buckets:
         return Buckets(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Buckets)))
 
+    def of_share(self, share: Fraction) -> Buckets:
+        """What a worker with a `share` of a machine took of the machine's own time."""
+        if share == 1:
+            return self
+        return Buckets(*(round(micros * share) for micros in self.items().values()))
+
     @property
     def total(self) -> int:
         return sum(self.items().values())
@@ -59,6 +66,10 @@ class Buckets:
         )
 
 
+SPOT, ON_DEMAND = "spot", "on-demand"
+"""The lifecycles of a node that have a price of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """The machine under a worker, as far as anybody told us; `unknown` where nobody did."""
@@ -77,32 +88,53 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class NodePrice:
-    """None is an unknown price, which is not a price of nothing."""
+    """None is an unknown price, which is not a price of nothing. Each source says in words whose
+    price it is, and of what time; `unknown` where nobody knows or, in older books, said it."""
 
     usd_per_hour: Decimal | None
     source: str
     on_demand_usd_per_hour: Decimal | None = None
+    on_demand_source: str = "unknown"
 
     def is_as_dear_as(self, other: NodePrice) -> bool:
         """Whether an hour costs the same, whoever says so."""
         ours = (self.usd_per_hour, self.on_demand_usd_per_hour)
         return ours == (other.usd_per_hour, other.on_demand_usd_per_hour)
 
+    def of_share(self, share: Fraction) -> NodePrice:
+        """What a worker's `share` of the node costs, to the `DOLLAR_GRAIN`; the source says so."""
+        if share == 1:
+            return self
+
+        def said(source: str, usd: Decimal | None) -> str:
+            return source if usd is None else f"{source}; {share} of the machine"
+
+        return NodePrice(
+            _part(self.usd_per_hour, share),
+            said(self.source, self.usd_per_hour),
+            _part(self.on_demand_usd_per_hour, share),
+            said(self.on_demand_source, self.on_demand_usd_per_hour),
+        )
+
     def to_json(self) -> dict[str, str | None]:
         """The form it has in checkpoints, sessions and manifests (DESIGN §10)."""
+        listed = self.on_demand_source
         return {
             "price_per_hour": decimal_text(self.usd_per_hour),
             "on_demand_price_per_hour": decimal_text(self.on_demand_usd_per_hour),
             "price_source": self.source,
+            # As in older books, which are added up again and compared, nothing is said of nothing.
+            **({} if listed == "unknown" else {"on_demand_price_source": listed}),
         }
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> NodePrice:
-        """From the document that holds these three among others."""
+        """From the document that holds these among others."""
         return NodePrice(
             decimal_of(document["price_per_hour"]),
             document["price_source"],
             decimal_of(document["on_demand_price_per_hour"]),
+            document.get("on_demand_price_source", "unknown"),
         )
 
 
@@ -116,6 +148,12 @@ def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:
         return None
     usd = (usd_per_hour or Decimal(0)) * micros / _HOUR_MICROS
     return usd.quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
+
+
+def _part(usd: Decimal | None, share: Fraction) -> Decimal | None:
+    if usd is None:
+        return None
+    return (usd * share.numerator / share.denominator).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
 
 
 def share_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:

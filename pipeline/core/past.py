@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from math import log, sqrt
 
-from pipeline.core.money import MICROS_PER_SECOND, Buckets
+from pipeline.core.money import MICROS_PER_SECOND, SPOT, Buckets
 from pipeline.core.spread import Spread, spread_of
 
 UNSEEN_SPREAD = 0.05
@@ -21,7 +22,8 @@ TRACED = (0.4, 1.0)
 @dataclass(frozen=True, slots=True)
 class PastSession:
     """A worker's session as a run's manifest has it; `interrupted` when it did not end by itself
-    with nothing left to do, None when nobody looked."""
+    with nothing left to do, None when nobody looked. `buckets` are its `node_share` of a machine's
+    time: of four workers on one, each has a quarter of what its clock showed."""
 
     machine: str
     lifecycle: str
@@ -29,6 +31,8 @@ class PastSession:
     buckets: Buckets
     interrupted: bool | None = False
     usd: Decimal | None = None
+    node_share: Fraction = Fraction(1)
+    zone: str = "unknown"
 
     @property
     def seconds(self) -> float:
@@ -128,7 +132,7 @@ class Pace:
     unsure: float = 0.0
 
     def seconds(self, decoded: float, sessions: int) -> float:
-        """Worker seconds to decode so many tokens that count.
+        """Machine seconds to decode so many tokens that count.
 
         T = D (1 + idle) + start x sessions + K (start + lost / rate (1 + idle)), D = decoded /
         rate, with K = interruptions x T of them to be expected: solved for T. It is the first-order
@@ -183,7 +187,7 @@ def interrupted_as(
     """The same pace, with the interruptions of a lifecycle."""
     every = [session for run in runs for session in run.sessions]
     own = [s for s in every if s.lifecycle == lifecycle and s.interrupted is not None]
-    traced = TRACED if lifecycle == "spot" else (0.0, 0.0)
+    traced = TRACED if lifecycle == SPOT else (0.0, 0.0)
     seen = sum(s.interrupted is True for s in own) + traced[0]
     hours = sum(session.seconds for session in own) / 3_600 + traced[1]
     often, unsure = (seen / hours, seen / hours**2) if hours else (0.0, 0.0)

@@ -145,7 +145,8 @@ class InterruptionNotice(Protocol):
 
 class PriceQuotes(Protocol):
     def price(self) -> NodePrice:
-        """What an hour of this node costs now, and who says so. May take seconds; never raises."""
+        """What an hour of this node costs, as far as is known now, and who says so. Waits for no
+        answer, as whoever ends waits for the errand that this is; never raises."""
         ...
 
 

@@ -1,6 +1,6 @@
 """What a run is going to take and cost, from its rows, earlier runs of the job and a sample.
 
-Worker seconds = what `Pace.seconds` makes of rows x output tokens a row, times what runs were off
+Machine seconds = what `Pace.seconds` makes of rows x output tokens a row, times what runs were off
 by. How far they were off, in logarithms, is one spread: answers that were longer, a machine that
 was slower, waiting, and interruptions that came in groups are all in it (`spread_of`). What chance
 alone makes of rows and interruptions is its prior, so that a job's first run is not taken for all
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from math import log, sqrt
 from statistics import variance
 
@@ -101,10 +102,16 @@ class Measured:
     tokens_per_second: float
     load_seconds: float
 
+    def of_machine(self, sampled: Fraction, worker: Fraction) -> Measured:
+        """In the machine's own time, if the `sampled` share of it was as fast as that, and a worker
+        is going to have another. A machine's workers are taken to be as fast together as one that
+        has it to itself."""
+        return Measured(self.tokens_per_second / float(sampled), self.load_seconds * float(worker))
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Worker seconds of a run on one kind of machine: `expected`, and what `spread` says of that.
+    """Machine seconds of a run on one kind of machine: `expected`, and what `spread` says of that.
     `overhead` is the share that decodes nothing that counts; `parts` are standard deviations, as
     shares of the whole, of what the spread is made of."""
 

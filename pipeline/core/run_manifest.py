@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from pipeline.core.errors import BooksUnbalanced
@@ -42,7 +43,7 @@ class SessionBill:
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
     where it did not publish the shard itself. `start` says how its engine came about. One that did
     not end may have lived longer, by `lease_micros` as far as anybody knows. `began_at` is when its
-    process did, by its own clock.
+    process did, by its own clock. Its prices are those of its `node_share` of the machine.
     """
 
     worker_id: str
@@ -56,6 +57,7 @@ class SessionBill:
     start: Mapping[str, Any] | None = None
     lease_micros: int = 0
     began_at: str | None = None
+    node_share: Fraction = Fraction(1)
 
     @property
     def buckets(self) -> Buckets:
@@ -140,6 +142,7 @@ def run_manifest(
                 "worker_id": bill.worker_id,
                 "node": asdict(bill.node),
                 "began_at": bill.began_at,
+                **({"node_share": str(bill.node_share)} if bill.node_share != 1 else {}),
                 **account_to_json(bill.spans),
                 "cost": decimal_text(bill.usd),
                 **({"uncertain": _uncertain(bill)} if bill.uncertain_micros else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
@@ -77,7 +78,8 @@ class Session:
     worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
     `unshared` tokens were decoded for none. `error` says why a session failed. Of `buckets`,
     `earlier` had other prices than `price`. After `lease_seconds` without a beat it is over.
-    `prompt_tokens` were given to its engines, and drafts proposed and accepted by them, in all."""
+    `prompt_tokens` were given to its engines, and drafts proposed and accepted by them, in all.
+    `price` is that of its `node_share` of the machine."""
 
     worker_id: str
     beat: int
@@ -102,6 +104,7 @@ class Session:
     draft_accepted: int = 0
     earlier: tuple[Span, ...] = ()
     lease_seconds: float = 0.0
+    node_share: Fraction = Fraction(1)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -154,6 +157,7 @@ class Session:
             None if self.start is None else asdict(self.start),
             round(self.lease_seconds * MICROS_PER_SECOND),
             self.began_at,
+            self.node_share,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +168,7 @@ class Session:
             "started_at": self.started_at,
             "beat_at": self.beat_at,
             "node": asdict(self.node),
+            "node_share": str(self.node_share),
             **account_to_json(self.spans),
             "lease_seconds": self.lease_seconds,
             "shards": _accounts_to_json(self.shards),
@@ -216,6 +221,7 @@ class Session:
             draft_proposed=document.get("draft_proposed", 0),
             draft_accepted=document.get("draft_accepted", 0),
             lease_seconds=document.get("lease_seconds", 0.0),
+            node_share=Fraction(document.get("node_share", 1)),
         )
 
 

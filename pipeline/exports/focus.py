@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core.manifest import CURRENCY
-from pipeline.core.money import dollars
+from pipeline.core.money import ON_DEMAND, SPOT, dollars
 from pipeline.core.zones import place_of
 from pipeline.exports.cost_rows import CostRow, shared
 from pipeline.exports.focus_schema import FOCUS_SCHEMA, FOCUS_VERSION, PricingCategory, Use
@@ -28,7 +28,7 @@ from pipeline.exports.months import by_month, month_of
 from pipeline.exports.parquet import encode, hours, tags_text, to_grain
 
 _UNKNOWN = "unknown"
-_PRICING = {"spot": PricingCategory.DYNAMIC, "on-demand": PricingCategory.STANDARD}
+_PRICING = {SPOT: PricingCategory.DYNAMIC, ON_DEMAND: PricingCategory.STANDARD}
 _WORDS = {
     Use.USEFUL: "Generating",
     Use.WASTED: "Work lost to preemption",
@@ -142,6 +142,7 @@ def _common(row: CostRow) -> dict[str, Any]:
         "x_InstanceType": node.instance_type if typed else None,
         "x_JobName": row.job,
         "x_Lifecycle": None if node.lifecycle == _UNKNOWN else node.lifecycle,
+        "x_OnDemandPriceSource": row.price.on_demand_source,
         "x_Portion": row.portion,
         "x_PriceSource": row.price.source,
         "x_ShardId": row.shard_id,

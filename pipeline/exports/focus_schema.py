@@ -68,6 +68,7 @@ _REQUIRED = {
     "Tags": pa.string(),
     "x_Bucket": pa.string(),
     "x_JobName": pa.string(),
+    "x_OnDemandPriceSource": pa.string(),
     "x_PriceSource": pa.string(),
     "x_SpotmillRunId": pa.string(),
     "x_WorkerId": pa.string(),

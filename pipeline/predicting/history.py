@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
@@ -91,13 +92,16 @@ def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool
 
 def _session(row: Mapping[str, Any], early: set[str], all_read: bool) -> PastSession:
     vanished = row["state"] != "ended" or row["worker_id"] in early
+    share = Fraction(row.get("node_share", 1))
     return PastSession(
         machine=row["node"]["instance_type"],
         lifecycle=row["node"]["lifecycle"],
         decoded=row["decoded"],
-        buckets=Buckets.from_seconds(row["seconds"]),
+        buckets=Buckets.from_seconds(row["seconds"]).of_share(share),
         interrupted=True if vanished else (False if all_read else None),
         usd=decimal_of(row["cost"]),
+        node_share=share,
+        zone=row["node"].get("zone", "unknown"),
     )
 
 

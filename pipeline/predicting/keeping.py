@@ -24,16 +24,17 @@ _NOT_READ = "prompts are not read when a run begins"
 Json = dict[str, Any]
 
 
-def keep_prediction(here: JobAtHand, plan: Plan, workers: int) -> None:
+def keep_prediction(here: JobAtHand, plan: Plan, workers: int, local: bool = True) -> None:
     """Store what earlier runs let one expect of this one, before any worker began; once, and only
-    if there are such runs. No row is read and no engine loaded. Raises nothing that explains
-    itself: a run that cannot be predicted can be run."""
+    if there are such runs. `local` workers share this machine. No row is read and no engine
+    loaded. Raises nothing that explains itself: a run that cannot be predicted can be run."""
     try:
         key = layout.prediction_key(here.run_id)
         if here.store.get(key) is not None or here.ledger.worker_ids():
             return
         runs = earlier_runs(here, but=here.run_id)
-        found = outlook(here, Evidence(plan.rows, len(plan.shards), workers, runs, _NOT_READ))
+        evidence = Evidence(plan.rows, len(plan.shards), workers, runs, _NOT_READ, local=local)
+        found = outlook(here, evidence)
         if not found["rests_on"]["runs"]:
             return
         made = {

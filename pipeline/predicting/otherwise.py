@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from pipeline.core.money import ON_DEMAND
 from pipeline.core.past import Past
 from pipeline.core.prediction import Forecast, OutputTokens, Work, forecast_at
 from pipeline.job import JobSpec
 from pipeline.predicting.history import EarlierRun, answers_alike, asked_alike
-from pipeline.predicting.places import ON_DEMAND, Place
+from pipeline.predicting.places import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ enters no books.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -33,7 +34,10 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
         "workers": view.work.workers,
         "prompt_tokens": _prompt_tokens(view),
         "output_tokens": _output_tokens(view),
-        "worker_hours": {"p50": _hours(found, MIDDLE), "p90": _hours(found, HIGH)},
+        "worker_hours": {
+            "p50": view.worker_hours(found, view.chosen, MIDDLE),
+            "p90": view.worker_hours(found, view.chosen, HIGH),
+        },
         "usd": {
             "p50": decimal_text(view.usd(found, view.chosen, MIDDLE)),
             "p90": decimal_text(view.usd(found, view.chosen, HIGH)),
@@ -52,7 +56,7 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
             "runs_of_this_pace": len(view.paced.runs),
             "sample_rows": len(evidence.generated.lengths) if evidence.generated else 0,
         },
-        "notes": _notes(view, found),
+        "notes": [*_notes(view, found), *_market_notes(view, every)],
     }
 
 
@@ -64,7 +68,8 @@ def _candidate(view: View, place: Place) -> Json:
         "chosen": place == view.chosen,
         "usd_per_hour": decimal_text(price.usd_per_hour),
         "price_source": price.source,
-        "worker_hours_p50": _hours(found, MIDDLE),
+        "node_share": str(view.node_share(place)),
+        "worker_hours_p50": view.worker_hours(found, place, MIDDLE),
         "usd_p50": decimal_text(view.usd(found, place, MIDDLE)),
         "usd_p90": decimal_text(view.usd(found, place, HIGH)),
     }
@@ -132,10 +137,6 @@ def _at_most(most: int | None, tokens: float) -> int:
     return round(tokens) if most is None else min(most, round(tokens))
 
 
-def _hours(found: Forecast | None, share: float) -> float | None:
-    return None if found is None else round(found.seconds(share) / 3_600, 6)
-
-
 def _notes(view: View, found: Forecast | None) -> list[str]:
     """What a reader should know before believing the figures."""
     notes: list[str] = []
@@ -159,6 +160,14 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
                 "these may not be this run's"
             )
     return notes
+
+
+def _market_notes(view: View, every: Sequence[Place]) -> list[str]:
+    """Whether spot prices are those of now, where one is the market's and no contract's."""
+    silent = view.prices.market.silent
+    if silent is None or not view.prices.on_market(every):
+        return []
+    return [f"spot prices are not, or not all, what the market asks now: {silent}"]
 
 
 def refuse_above(document: Json, max_usd: Decimal) -> None:

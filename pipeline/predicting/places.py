@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 from pipeline.at_hand import JobAtHand
-from pipeline.core.money import Node, NodePrice
-from pipeline.core.past import PastRun
-from pipeline.prices import PriceBook, shipped_book
+from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
+from pipeline.core.past import PastRun, PastSession
+from pipeline.predicting.market import NOT_ASKED, Market
+from pipeline.prices import PriceBook, Quotes, Rate, shipped_book
 from pipeline.pricing import own_book
 
 _HOUR_MICROS = Decimal(3_600_000_000)
 _GRAIN = Decimal("0.000001")
-SPOT, ON_DEMAND, UNKNOWN = "spot", "on-demand", "unknown"
+UNKNOWN = "unknown"
 
 
 class Place(NamedTuple):
@@ -28,20 +30,44 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The job's own price book first, then what the newest earlier run paid, then the book that is
-    shipped. `at_hand` is the node that asks, in whose zone prices are looked for."""
+    """What workers' own `Quotes` would say. What the newest run paid on such machines stands in for
+    a `market` that says nothing, and for what nobody lists. `at_hand` is the node that asks."""
 
     at_hand: Node
     book: PriceBook | None
     runs: Sequence[PastRun]
+    market: Market = NOT_ASKED
+
+    def node(self, place: Place) -> Node:
+        """A machine as it would be there: in this zone, or in that of the newest run on such."""
+        newest = self._newest(place)
+        is_here = self.at_hand.instance_type == place.machine
+        known = not is_here and newest is not None and newest.zone != UNKNOWN
+        zone = newest.zone if known and newest is not None else self.at_hand.zone
+        return Node(UNKNOWN, place.machine, zone, place.lifecycle)
+
+    def on_market(self, places: Iterable[Place]) -> list[Node]:
+        """The spot machines among them whose price is a market's, and not the job's own book's."""
+        nodes = [self.node(place) for place in places if place.lifecycle == SPOT]
+        book = self.book
+        return [node for node in nodes if book is None or book.rate(node, SPOT) is None]
 
     def of(self, place: Place) -> NodePrice:
-        node = replace(self.at_hand, instance_type=place.machine, lifecycle=place.lifecycle)
-        listed = None if self.book is None else self.book.price_of(node)
-        if listed is not None and listed.usd_per_hour is not None:
-            return listed
-        paid = next((usd for run in self.runs if (usd := _paid(run, place)) is not None), None)
-        return shipped_book().price_of(node) if paid is None else NodePrice(*paid)
+        node = self.node(place)
+        paid = next((rate for run in self.runs if (rate := _paid(run, place)) is not None), None)
+        price = Quotes(node, self.book, _LastPaid(self.market, paid), shipped_book()).price()
+        if price.usd_per_hour is not None or paid is None:
+            return price
+        return replace(price, usd_per_hour=paid.usd_per_hour, source=paid.source)
+
+    def newest_share(self, place: Place) -> Fraction | None:
+        """What a worker had of its machine in the newest run on such; None where none was."""
+        newest = self._newest(place)
+        return None if newest is None else newest.node_share
+
+    def _newest(self, place: Place) -> PastSession | None:
+        sessions = (session for run in self.runs for session in run.sessions)
+        return next((s for s in sessions if Place(s.machine, s.lifecycle) == place), None)
 
     @property
     def machines(self) -> list[str]:
@@ -54,25 +80,36 @@ def prices_of(here: JobAtHand, at_hand: Node, runs: Sequence[PastRun]) -> Prices
     return Prices(at_hand, own_book(here), runs)
 
 
-def _paid(run: PastRun, place: Place) -> tuple[Decimal, str] | None:
+@dataclass(frozen=True, slots=True)
+class _LastPaid:
+    """Implements `LivePrices` by what the market says, or else asked for once."""
+
+    market: Market
+    paid: Rate | None
+
+    def spot(self, node: Node) -> Rate | None:
+        return self.market.spot(node) or self.paid
+
+
+def _paid(run: PastRun, place: Place) -> Rate | None:
     own = [s for s in run.sessions if Place(s.machine, s.lifecycle) == place]
     usd = sum((s.usd for s in own if s.usd is not None), Decimal(0))
     micros = sum(s.buckets.total for s in own if s.usd is not None)
     if not micros:
         return None
-    return (usd * _HOUR_MICROS / micros).quantize(_GRAIN), f"paid in {run.run_id}"
+    return Rate((usd * _HOUR_MICROS / micros).quantize(_GRAIN), f"paid in {run.run_id}")
 
 
 def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:
     """Spot and on-demand of every machine that an earlier run was on, that this command is on, or
     that the job's price book lists; machines without a name as they were."""
     named = [*_used(runs), _place_of(prices.at_hand)]
-    machines = dict.fromkeys(
-        machine
-        for machine in (*(place.machine for place in named), *prices.machines)
-        if machine != UNKNOWN
-    )
-    both = [Place(machine, terms) for machine in machines for terms in (SPOT, ON_DEMAND)]
+    machines: dict[str, str] = {}
+    for machine in (*(place.machine for place in named), *prices.machines):
+        if machine != UNKNOWN:
+            # As a node calls itself, however its book writes it.
+            machines.setdefault(machine.casefold(), machine)
+    both = [Place(name, terms) for name in machines.values() for terms in (SPOT, ON_DEMAND)]
     others = [place for place in named if UNKNOWN in place]
     return list(dict.fromkeys([*both, *others]))
 

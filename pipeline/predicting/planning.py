@@ -38,6 +38,9 @@ def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str,
             counted=_counted(here, dataset),
             generated=found,
             tuned=_tuned(here),
+            # A pool's workers are on machines of their own.
+            local=here.job.fleet.pool is None,
+            asks_market=True,
         ),
     )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
+from pipeline.core.fleet import workers_at_once
+from pipeline.core.money import ON_DEMAND, SPOT
 from pipeline.core.past import Past, PastRun
 from pipeline.core.prediction import (
     MIDDLE,
@@ -23,10 +26,12 @@ from pipeline.core.prediction import (
 from pipeline.core.sampled import CONFIDENCE
 from pipeline.predicting.generating import Generated
 from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
+from pipeline.predicting.market import market_now
 from pipeline.predicting.otherwise import Otherwise
-from pipeline.predicting.places import ON_DEMAND, SPOT, Place, Prices, chosen_place, prices_of
+from pipeline.predicting.places import Place, Prices, chosen_place, places, prices_of
 from pipeline.predicting.rows import Counted
 from pipeline.spot.node import node_at_hand
+from pipeline.spot.share import node_share
 
 Json = dict[str, Any]
 _CENT_OF_A_CENT = Decimal("0.000001")
@@ -36,7 +41,8 @@ _CENT_OF_A_CENT = Decimal("0.000001")
 class Evidence:
     """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
     not, in words, where nobody counted. `tuned` is what a manifest would say of the model if the
-    run were on this machine."""
+    run were on this machine. `local` workers would be processes of it, and share it.
+    The spot market is asked where somebody waits for the answer."""
 
     planned: int
     shards: int
@@ -45,6 +51,8 @@ class Evidence:
     counted: Counted | str
     generated: Generated | None = None
     tuned: Json | None = None
+    local: bool = True
+    asks_market: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +68,34 @@ class View:
     prices: Prices
     chosen: Place
     chosen_because: str
+    own_share: Fraction
+    """What a process of this machine has of it."""
 
     def forecast_on(self, place: Place) -> Forecast | None:
         if self.tokens is None:
             return None
         generated = self.evidence.generated
-        measured = generated.measured if generated and self.is_here(place) else None
+        measured = (
+            generated.measured.of_machine(self.own_share, self.node_share(place))
+            if generated and self.is_here(place)
+            else None
+        )
         return forecast(self.work, self.tokens, self.paced, *place, measured)
 
     def is_here(self, place: Place) -> bool:
         return self.prices.at_hand.instance_type == place.machine
+
+    def node_share(self, place: Place) -> Fraction:
+        """What a worker has of its machine: of this one, when workers are its processes, their part
+        of what this process has; elsewhere, what workers had in the newest run there."""
+        if self.is_here(place) and self.evidence.local:
+            return self.own_share / self.work.workers
+        return self.prices.newest_share(place) or Fraction(1)
+
+    def worker_hours(self, found: Forecast | None, place: Place, share: float) -> float | None:
+        if found is None:
+            return None
+        return round(found.seconds(share) / float(self.node_share(place)) / 3_600, 6)
 
     def usd(self, found: Forecast | None, place: Place, share: float) -> Decimal | None:
         """With what the price itself may move by, where it is a market's."""
@@ -110,7 +136,7 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
     alike = Past.of((r.told for r in runs if answers_alike(r.job, job)), job.chunks.seconds)
     paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
     rows, error = _rows(evidence, alike.runs)
-    work = Work(rows, max(1, min(evidence.workers, evidence.shards)), job.chunks.seconds, error)
+    work = Work(rows, workers_at_once(evidence.workers, evidence.shards), job.chunks.seconds, error)
     tokens = (
         tokens_from_sample(evidence.generated.lengths, work)
         if evidence.generated
@@ -122,7 +148,10 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
         at_hand, [*paced.runs, *told], measured=evidence.generated is not None
     )
     prices = prices_of(here, at_hand, told)
-    return View(here, evidence, work, alike, paced, tokens, prices, place, because)
+    if evidence.asks_market:
+        open_ones = prices.on_market([place, *places(told, prices)])
+        prices = replace(prices, market=market_now(here, open_ones))
+    return View(here, evidence, work, alike, paced, tokens, prices, place, because, node_share())
 
 
 def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:

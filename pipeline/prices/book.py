@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.core.errors import JobInvalid
-from pipeline.core.money import Node, NodePrice
+from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
 from pipeline.prices.zones import is_zone_of
 from pipeline.yaml_lines import LinedYaml
-
-SPOT, ON_DEMAND = "spot", "on-demand"
-"""The lifecycles of a node that have a price of their own (`Node.lifecycle`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +34,38 @@ class Rate:
     source: str
 
 
+_AMOUNT = re.compile(r"\d{1,6}(?:\.\d{1,12})?")
+
+
+def _plain(written: object) -> object:
+    if isinstance(written, str) and not _AMOUNT.fullmatch(written.strip()):
+        raise ValueError(
+            f"{written!r} is no price: write dollars an hour, as in 1.25, below a million"
+        )
+    return written
+
+
+def _said(text: str) -> str:
+    if text.strip().casefold() in ("", "unknown"):
+        raise ValueError("say in words what is known of it")
+    return text.strip()
+
+
+Usd = Annotated[Decimal, BeforeValidator(_plain), Field(ge=0, lt=1_000_000, decimal_places=12)]
+Words = Annotated[str, AfterValidator(_said)]
+
+
 class MachinePrice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    spot: Decimal | None = Field(None, ge=0)
-    on_demand: Decimal | None = Field(None, ge=0)
+    spot: Usd | None = None
+    on_demand: Usd | None = None
+
+    @model_validator(mode="after")
+    def _costs_something(self) -> MachinePrice:
+        if self.spot is None and self.on_demand is None:
+            raise ValueError("it has no price: give spot, on_demand or both, or leave it out")
+        return self
 
     def of(self, lifecycle: str) -> Decimal | None:
         return {SPOT: self.spot, ON_DEMAND: self.on_demand}.get(lifecycle)
@@ -37,14 +73,28 @@ class MachinePrice(BaseModel):
 
 class PriceList(BaseModel):
     """US dollars an hour by machine type, all of one time and from one source. With `regions`, it
-    holds there and for nodes that don't know where they are; without, everywhere."""
+    holds there and for nodes that don't know where they are; without, everywhere. Names mean the
+    same in small letters and large ones: Azure writes its own in both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    as_of: str
-    source: str
-    regions: tuple[str, ...] = ()
-    machines: dict[str, MachinePrice]
+    as_of: Words
+    source: Words
+    regions: tuple[Words, ...] = ()
+    machines: dict[str, MachinePrice] = Field(min_length=1)
+
+    @field_validator("machines")
+    @classmethod
+    def _each_once(cls, machines: dict[str, MachinePrice]) -> dict[str, MachinePrice]:
+        written: dict[str, str] = {}
+        for name in machines:
+            if (before := written.setdefault(name.casefold(), name)) != name:
+                raise ValueError(f"{before} and {name} are one machine")
+        return machines
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, MachinePrice]:
+        return {name.casefold(): machine for name, machine in self.machines.items()}
 
     def holds_in(self, zone: str) -> bool:
         if not self.regions or zone == "unknown":
@@ -52,7 +102,7 @@ class PriceList(BaseModel):
         return any(is_zone_of(zone, region) for region in self.regions)
 
     def rate(self, node: Node, lifecycle: str) -> Rate | None:
-        listed = self.machines.get(node.instance_type)
+        listed = self._by_name.get(node.instance_type.casefold())
         if listed is None or not self.holds_in(node.zone):
             return None
         usd = listed.of(lifecycle)
@@ -65,7 +115,7 @@ class PriceBook(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lists: tuple[PriceList, ...]
+    lists: tuple[PriceList, ...] = Field(min_length=1)
 
     def rate(self, node: Node, lifecycle: str) -> Rate | None:
         """What the node would cost with this lifecycle; None is unknown, never nothing."""
@@ -87,21 +137,18 @@ def node_price(rate: Rate | None, on_demand: Rate | None) -> NodePrice:
         None if rate is None else rate.usd_per_hour,
         "unknown" if rate is None else rate.source,
         None if on_demand is None else on_demand.usd_per_hour,
+        "unknown" if on_demand is None else on_demand.source,
     )
 
 
 def parse_prices(text: str, source: str) -> PriceBook:
-    """A book is one list, or several under `lists`. Raises `JobInvalid` with the line.
-
-    Write amounts in quotes where every digit counts.
-    """
+    """A book is one list, or several under `lists`; amounts are what was written, to a digit.
+    Raises `JobInvalid` with the line."""
     document = LinedYaml.parse(text, source)
-    # YAML reads 0.1 as a float; its shortest decimal form is what was written.
-    data = _with_decimal_text(document.data)
     try:
-        if "lists" in document.data:
-            return PriceBook.model_validate(data)
-        return PriceBook(lists=(PriceList.model_validate(data),))
+        if "lists" in document.as_written:
+            return PriceBook.model_validate(document.as_written)
+        return PriceBook(lists=(PriceList.model_validate(document.as_written),))
     except ValidationError as problem:
         first = problem.errors()[0]
         line = document.line_of(tuple(first["loc"]))
@@ -110,13 +157,3 @@ def parse_prices(text: str, source: str) -> PriceBook:
             where=f"{source}, line {line}",
             hint="see sample_data/prices.yaml for an example",
         ) from None
-
-
-def _with_decimal_text(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _with_decimal_text(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_with_decimal_text(entry) for entry in value]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if value is None or isinstance(value, str) else str(value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Protocol
 
-from pipeline.core.money import Node, NodePrice
-from pipeline.prices.book import ON_DEMAND, SPOT, PriceBook, Rate, node_price
+from pipeline.core.money import ON_DEMAND, SPOT, Node, NodePrice
+from pipeline.prices.book import PriceBook, Rate, node_price
 
 
 class LivePrices(Protocol):
@@ -18,19 +19,25 @@ class LivePrices(Protocol):
 
 
 class Quotes:
-    """Implements `PriceQuotes` for one node. One thread at a time may ask.
+    """Tells the price of a `share` of one node, now. One thread at a time may ask.
 
     `own` is the job's book, which comes first because it may be a contract. Without `live`, no
     market is asked. What the market said last holds while it doesn't answer.
     """
 
     def __init__(
-        self, node: Node, own: PriceBook | None, live: LivePrices | None, shipped: PriceBook
+        self,
+        node: Node,
+        own: PriceBook | None,
+        live: LivePrices | None,
+        shipped: PriceBook,
+        share: Fraction = Fraction(1),
     ) -> None:
         self._node = node
         self._own = own
         self._live = live
         self._shipped = shipped
+        self._share = share
         self._market: Rate | None = None
 
     def price(self) -> NodePrice:
@@ -38,7 +45,14 @@ class Quotes:
         own = self._listed(self._own, self._node.lifecycle)
         rate = own or self._market_rate() or self._listed(self._shipped, self._node.lifecycle)
         on_demand = self._listed(self._own, ON_DEMAND) or self._listed(self._shipped, ON_DEMAND)
-        return node_price(rate, on_demand)
+        return node_price(rate, on_demand).of_share(self._share)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is a market that should tell this price, and never did."""
+        has_market = self._live is not None and self._node.lifecycle == SPOT
+        own = self._listed(self._own, self._node.lifecycle)
+        return own is None and has_market and self._market is None
 
     def _listed(self, book: PriceBook | None, lifecycle: str) -> Rate | None:
         return None if book is None else book.rate(self._node, lifecycle)

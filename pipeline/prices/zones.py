@@ -15,5 +15,6 @@ def region_of(zone: str) -> str | None:
 
 def is_zone_of(zone: str, region: str) -> bool:
     """us-east-1a, us-central1-a and eastus-1 are zones of us-east-1, us-central1 and eastus; a
-    Local Zone, which has prices of its own, is none."""
-    return re.fullmatch(rf"{re.escape(region)}([a-z]|-[a-z]|-\d+)?", zone) is not None
+    Local Zone, which has prices of its own, is none. In small letters or large ones."""
+    form = rf"{re.escape(region)}([a-z]|-[a-z]|-\d+)?"
+    return re.fullmatch(form, zone, re.IGNORECASE) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 
 import urllib3
@@ -33,6 +33,11 @@ class _Metadata(EC2Metadata):
     def rebalance_recommended(self) -> bool:
         url = f"{self.metadata_url}events/recommendations/rebalance"
         return self._get_url(url, allow_404=True).status != HTTPStatus.NOT_FOUND
+
+    def told(self, key: str) -> str:
+        """`unknown` where the service has no such key. Raises as every property does."""
+        answer = self._get_url(f"{self.metadata_url}{key}", allow_404=True)
+        return "unknown" if answer.status == HTTPStatus.NOT_FOUND else answer.data.decode()
 
     def close(self) -> None:
         self._pool_manager.clear()
@@ -83,16 +88,29 @@ class AwsNotices:
         self._metadata.close()
 
 
-def which_node(endpoint: str = ENDPOINT) -> Node:
-    """Raises what the client raises when the service does not answer as it should."""
+_KEYS = {
+    "instance_id": "instance-id",
+    "instance_type": "instance-type",
+    "zone": "placement/availability-zone",
+    # `scheduled` and `capacity-block` are neither, and have no price by the hour.
+    "lifecycle": "instance-life-cycle",
+}
+
+
+def which_node(endpoint: str = ENDPOINT, wanted: Collection[str] = tuple(_KEYS)) -> Node:
+    """As far as it is `wanted`. Raises what the client raises when the service does not answer as
+    it should."""
     metadata = _Metadata(endpoint)
     try:
-        return Node(
-            instance_id=metadata.instance_id,
-            instance_type=metadata.instance_type,
-            zone=metadata.availability_zone,
-            # `scheduled` and `capacity-block` are neither, and have no price by the hour.
-            lifecycle=metadata.instance_life_cycle,
-        )
+        return Node(**{name: metadata.told(_KEYS[name]) for name in wanted})
+    finally:
+        metadata.close()
+
+
+def which_zone_id(endpoint: str = ENDPOINT) -> str:
+    """`unknown` where the service does not say. Raises as `which_node` does."""
+    metadata = _Metadata(endpoint)
+    try:
+        return metadata.told("placement/availability-zone-id")
     finally:
         metadata.close()

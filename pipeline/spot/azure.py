@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from pipeline.core.money import Node
+from pipeline.core.money import ON_DEMAND, SPOT, Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -21,7 +21,7 @@ _EVENTS_VERSION = {"api-version": "2020-07-01"}
 _COMPUTE = "/metadata/instance/compute"
 _COMPUTE_VERSION = {"api-version": "2021-02-01"}
 _HEADERS = {"Metadata": "true"}
-_LIFECYCLES = {"spot": "spot", "low": "spot", "regular": "on-demand", "": "on-demand"}
+_LIFECYCLES = {"spot": SPOT, "low": SPOT, "regular": ON_DEMAND, "": ON_DEMAND}
 
 # The least notice of each; Terminate is somebody deleting the VM, after 5 to 15 minutes.
 _NOTICE_SECONDS = {"Preempt": 30.0, "Terminate": 300.0}
@@ -134,10 +134,10 @@ def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
         trust_env=False,
     )
     compute = answer.raise_for_status().json()
-    place = (compute["location"], compute.get("zone"))
+    place = (compute.get("location"), compute.get("zone"))
     return Node(
-        instance_id=compute["resourceId"].lower(),
-        instance_type=compute["vmSize"],
-        zone="-".join(part for part in place if part),
+        instance_id=(compute.get("resourceId") or "unknown").lower(),
+        instance_type=compute.get("vmSize") or "unknown",
+        zone="-".join(part for part in place if part) if place[0] else "unknown",
         lifecycle=_LIFECYCLES.get(str(compute.get("priority")).casefold(), "unknown"),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from http import HTTPStatus
 
 import httpx
 
-from pipeline.core.money import Node
+from pipeline.core.money import ON_DEMAND, SPOT, Node
 from pipeline.core.notice import Notice
 from pipeline.spot.promise import Promise
 
@@ -79,8 +80,20 @@ class GoogleNotices:
         self._http.close()
 
 
-def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
-    """Raises what httpx raises.
+_KEYS = {
+    "instance_id": "id",
+    "instance_type": "machine-type",
+    "zone": "zone",
+    "lifecycle": "scheduling/preemptible",
+}
+
+
+def which_node(
+    endpoint: str = ENDPOINT,
+    wanted: Collection[str] = tuple(_KEYS),
+    answer_seconds: float = 2.0,
+) -> Node:
+    """As far as it is `wanted`. Raises what httpx raises.
 
     https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys: spot VMs are
     preemptible as well; type and zone come as `projects/<number>/zones/<zone>`. Bills end their
@@ -94,13 +107,13 @@ def which_node(endpoint: str = ENDPOINT, answer_seconds: float = 2.0) -> Node:
     ) as http:
 
         def told(key: str) -> str:
-            return http.get(key).raise_for_status().text.strip()
+            answer = http.get(key)
+            if answer.status_code == HTTPStatus.NOT_FOUND:
+                return "unknown"
+            return answer.raise_for_status().text.strip().rpartition("/")[2]
 
-        return Node(
-            instance_id=told("id"),
-            instance_type=told("machine-type").rpartition("/")[2],
-            zone=told("zone").rpartition("/")[2],
-            lifecycle={"TRUE": "spot", "FALSE": "on-demand"}.get(
-                told("scheduling/preemptible"), "unknown"
-            ),
-        )
+        found = {name: told(_KEYS[name]) for name in wanted}
+    terms = {"TRUE": SPOT, "FALSE": ON_DEMAND}
+    if "lifecycle" in found:
+        found["lifecycle"] = terms.get(found["lifecycle"], "unknown")
+    return Node(**found)

@@ -7,6 +7,7 @@ of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,23 +29,25 @@ class Sold:
     kind: str = "g6.xlarge"
     zone: str = "us-east-1a"
     product: str = "Linux/UNIX"
+    zone_id: str = "use1-az4"
 
 
 class Ec2Api(MetadataDouble):
     """Answers with `pages`, one a request; heeds the filters it is asked with, unless told not to.
-    With `refusal`, an error code, it refuses."""
+    With `refusal`, an error code, it refuses; with `known_keys`, all others."""
 
     def __init__(self, *history: Sold) -> None:
         super().__init__()
         self.pages: list[Sequence[Sold]] = [history]
         self.heeds_filters = True
         self.refusal: str | None = None
+        self.known_keys: set[str] | None = None
         self.queries: list[dict[str, str]] = []
 
     def answer(self, asked: Asked) -> Answer:
         query = dict(parse_qsl(asked.body.decode()))
         self.queries.append(query)
-        if "Credential=" not in asked.headers.get("authorization", ""):
+        if not self._is_known(asked):
             return _error(401, "AuthFailure", "AWS was not able to validate the credentials")
         if self.refusal is not None:
             return _error(403, self.refusal, "You are not authorized to perform this operation.")
@@ -56,13 +59,22 @@ class Ec2Api(MetadataDouble):
         following = str(number + 1) if number + 1 < len(self.pages) else ""
         return Answer(200, _history(sold, following), _XML)
 
+    def _is_known(self, asked: Asked) -> bool:
+        key = key_of(asked)
+        return key is not None and (self.known_keys is None or key in self.known_keys)
+
+
+def key_of(asked: Asked) -> str | None:
+    """The id of the key that a request was signed with."""
+    found = re.search("Credential=([^/]+)/", asked.headers.get("authorization", ""))
+    return None if found is None else found[1]
+
 
 def _fits(one: Sold, query: dict[str, str]) -> bool:
-    return (one.kind, one.zone, one.product) == (
-        query.get("InstanceType.1"),
-        query.get("AvailabilityZone"),
-        query.get("ProductDescription.1"),
-    )
+    by_id = query.get("AvailabilityZoneId")
+    there = one.zone == query.get("AvailabilityZone") if by_id is None else one.zone_id == by_id
+    asked = (query.get("InstanceType.1"), query.get("ProductDescription.1"))
+    return there and (one.kind, one.product) == asked
 
 
 def _history(sold: Sequence[Sold], following: str) -> str:
@@ -71,7 +83,8 @@ def _history(sold: Sequence[Sold], following: str) -> str:
         f"<productDescription>{escape(one.product)}</productDescription>"
         f"<spotPrice>{escape(one.price)}</spotPrice>"
         f"<timestamp>{one.since}</timestamp>"
-        f"<availabilityZone>{escape(one.zone)}</availabilityZone></item>"
+        f"<availabilityZone>{escape(one.zone)}</availabilityZone>"
+        f"<availabilityZoneId>{escape(one.zone_id)}</availabilityZoneId></item>"
         for one in sold
     )
     return (

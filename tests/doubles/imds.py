@@ -32,12 +32,29 @@ class Imds(MetadataDouble):
             "instance-id": "i-0b22a22eec53b9321",
             "instance-type": "g6.xlarge",
             "placement/availability-zone": "us-east-1a",
+            "placement/availability-zone-id": "use1-az4",
             "instance-life-cycle": "spot",
         }
         """What it says of the instance, by path; what is taken out is not found."""
 
     def recommend_rebalance(self) -> None:
         self._rebalance = True
+
+    def give_role(self, key_id: str) -> None:
+        """The instance has a profile, whose keys these are."""
+        role = "iam/security-credentials/"
+        self.about[role] = "workers"
+        self.about[f"{role}workers"] = json.dumps(
+            {
+                "Code": "Success",
+                "Type": "AWS-HMAC",
+                "LastUpdated": _ANOTHER_CLOCK,
+                "AccessKeyId": key_id,
+                "SecretAccessKey": "a-secret-of-a-role",
+                "Token": "a-token-of-a-role",
+                "Expiration": _ANOTHER_CLOCK,
+            }
+        )
 
     def announce(self, action: str = "terminate") -> None:
         self._action = action

@@ -74,7 +74,7 @@ def test_a_run_tells_what_its_books_say(
         )
         here = open_job(str(job), "night")
         plan = wiring.plan(here)
-        wiring.supervise(here, plan, wiring.local_pool(here, 1), NoNotice(), 1)
+        wiring.supervise(here, plan, wiring.local_pool(here, plan, 1), NoNotice(), 1)
         manifest = wiring.close_books(here, plan)
 
     assert [path.name for path in (tmp_path / "prom").iterdir()] == ["spotmill-night.prom"]

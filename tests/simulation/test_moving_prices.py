@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from pipeline.core.money import NodePrice, dollars
+from pipeline.core.money import UNKNOWN_PRICE, NodePrice, dollars
 from pipeline.core.ports import Clock
 from pipeline.core.spans import charges
 from pipeline.worker import WorkerReport
@@ -72,6 +72,38 @@ def test_each_second_costs_what_it_cost_when_it_was() -> None:
 
 def shard_manifests(world: World) -> list[dict[str, Any]]:
     return world.ledger.shard_manifests(list(ROWS))
+
+
+@dataclass(frozen=True, slots=True)
+class LateMarket:
+    """Does not answer before `since`."""
+
+    clock: Clock
+    since: float
+
+    def price(self) -> NodePrice:
+        return KNOWN if self.clock.now() >= self.since else UNKNOWN_PRICE
+
+
+KNOWN = NodePrice(Decimal("1.00"), "a market", Decimal(4))
+
+
+def test_a_price_that_is_heard_of_during_the_load_is_that_of_the_whole_life() -> None:
+    world = World(ROWS, replace(PACE, load_seconds=90.0), price=UNKNOWN_PRICE)
+    world.quotes = LateMarket(world.clock, since=60.0)
+    assert isinstance(world.work(), WorkerReport)
+    manifest = world.finish()
+    world.check_invariants(manifest)
+    assert set(seconds_by_price(manifest["workers"][0])) == {"1.00"}
+
+
+def test_one_that_is_heard_of_later_counts_from_then_on() -> None:
+    world = World(ROWS, PACE, price=UNKNOWN_PRICE)
+    world.quotes = LateMarket(world.clock, since=40.0)
+    assert isinstance(world.work(), WorkerReport)
+    manifest = world.finish()
+    assert set(seconds_by_price(manifest["workers"][0])) == {"None", "1.00"}
+    assert manifest["cost"]["total"] is None, "what was before nobody knows"
 
 
 @pytest.mark.parametrize("call", range(20, 110, 7))

@@ -24,7 +24,8 @@ def buckets(each: st.SearchStrategy[int] = micros) -> st.SearchStrategy[Buckets]
 
 
 def known_prices() -> st.SearchStrategy[NodePrice]:
-    return st.builds(NodePrice, prices_per_hour, st.just("a book"), prices_per_hour)
+    listed = st.sampled_from(["unknown", "a list"])
+    return st.builds(NodePrice, prices_per_hour, st.just("a book"), prices_per_hour, listed)
 
 
 def earlier_spans() -> st.SearchStrategy[tuple[Span, ...]]:

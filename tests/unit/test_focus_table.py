@@ -263,6 +263,7 @@ def test_an_unknown_price_is_null_and_never_nothing() -> None:
         assert record[name] is None
     assert (record["ListCost"], record["ListUnitPrice"]) == (3, 3)
     assert record["x_PriceSource"] == "unknown"
+    assert record["x_OnDemandPriceSource"] == "unknown"
 
 
 def test_without_an_on_demand_price_the_list_is_the_nodes_own() -> None:

@@ -102,6 +102,18 @@ def test_bad_yaml_is_placed_by_line_and_column(text: str, line: int, column: int
     assert refused.value.why
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("2026-11-31", "timestamp"), ("!!int x", "int"), ("!!bool x", "bool"), ("!!float x", "float")],
+)
+def test_what_looks_like_a_value_and_is_none_is_refused_with_its_line(
+    value: str, kind: str
+) -> None:
+    problem = refusal(f"name: a\ntags:\n  Day: {value}\n")
+    assert problem.what.endswith(f"looks like a {kind} and is none")
+    assert problem.where.endswith("line 3")
+
+
 def test_a_control_character_is_explained() -> None:
     problem = refusal("name: a\x00b\n")
     assert problem.what == "not valid YAML"

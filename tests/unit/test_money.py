@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.money import (
     DOLLAR_GRAIN,
+    UNKNOWN_PRICE,
     Buckets,
+    NodePrice,
     decimal_of,
     decimal_text,
     dollars,
@@ -118,3 +121,34 @@ def test_money_survives_text(amount: Decimal) -> None:
     assert decimal_of(text) == amount
     assert decimal_text(None) is None
     assert decimal_of(None) is None
+
+
+# Several workers on one machine.
+
+
+@bounded
+@given(prices_per_hour, prices_per_hour, st.integers(1, 64))
+def test_workers_that_share_a_machine_are_charged_for_one(
+    usd: Decimal, on_demand: Decimal, workers: int
+) -> None:
+    part = NodePrice(usd, "a list", on_demand, "another").of_share(Fraction(1, workers))
+    for whole, own in ((usd, part.usd_per_hour), (on_demand, part.on_demand_usd_per_hour)):
+        assert own is not None
+        assert own == own.quantize(DOLLAR_GRAIN), "sums of it are exact"
+        assert abs(own * workers - whole) <= workers * DOLLAR_GRAIN / 2
+    said = "" if workers == 1 else f"; 1/{workers} of the machine"
+    assert (part.source, part.on_demand_source) == (f"a list{said}", f"another{said}")
+
+
+def test_a_share_of_an_unknown_price_is_unknown() -> None:
+    assert UNKNOWN_PRICE.of_share(Fraction(1, 4)) == UNKNOWN_PRICE
+
+
+@bounded
+@given(buckets(), st.integers(1, 8))
+def test_workers_that_share_a_machine_take_its_time_once(spent: Buckets, workers: int) -> None:
+    part = spent.of_share(Fraction(1, workers))
+    assert all(
+        abs(own * workers - whole) <= workers / 2
+        for own, whole in zip(part.items().values(), spent.items().values(), strict=True)
+    )

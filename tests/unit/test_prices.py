@@ -74,6 +74,21 @@ def test_a_price_means_the_digits_that_were_written(price: Decimal) -> None:
         ("source: AWS price list\n", "", 1),
         ("machines:", "machine:", 1),
         ("as_of: 2026-11-20", "as_of: 2026-11-20\ncurrency: EUR", 2),
+        ("as_of: 2026-11-20", "as_of: 2026-11-31", 1),
+        ("as_of: 2026-11-20", "as_of: ''", 1),
+        ("as_of: 2026-11-20", "as_of:", 1),
+        ("source: AWS price list", "source: ' '", 2),
+        ("source: AWS price list", "source: unknown", 2),
+        ("source: AWS price list", "source: s\nregions: ['']", 3),
+        ("spot: 0.2913", "spot: 1:30", 4),
+        ("spot: 0.2913", "spot: 1_5", 4),
+        ("spot: 0.2913", "spot: 1e30", 4),
+        ("spot: 0.2913", "spot: 1000000", 4),
+        ("spot: 0.2913", "spot: '0.0000000000001'", 4),
+        ("spot: 0.2913", "spot: 0x10", 4),
+        ("spot: 0.2913", "spot: true", 4),
+        ("free: {spot: 0}", "free: {}", 7),
+        ("free: {spot: 0}", "free: {spot: null}", 7),
     ],
 )
 def test_a_mistake_is_refused_with_its_line(old: str, new: str, line: int) -> None:
@@ -86,6 +101,29 @@ def test_a_mistake_is_refused_with_its_line(old: str, new: str, line: int) -> No
 def test_a_machine_listed_twice_is_refused() -> None:
     with pytest.raises(JobInvalid, match="given twice"):
         parse_prices(BOOK + "  g6.xlarge: {spot: 1}\n", "prices.yaml")
+
+
+def test_two_names_of_one_machine_are_refused() -> None:
+    with pytest.raises(JobInvalid, match=r"g6\.xlarge and G6\.XLarge are one machine") as refused:
+        parse_prices(BOOK + "  G6.XLarge: {spot: 1}\n", "prices.yaml")
+    assert refused.value.where == "prices.yaml, line 3"
+
+
+AZURES = """\
+as_of: 2026-11-09
+source: a list
+regions: [eastus]
+machines:
+  Standard_NC24ads_A100_v4: {spot: 1.5}
+"""
+
+
+@pytest.mark.parametrize("size", ["Standard_NC24ads_A100_v4", "standard_nc24ads_a100_V4"])
+@pytest.mark.parametrize("zone", ["eastus", "EastUS", "EastUS-1"])
+def test_azure_writes_its_names_as_it_likes(size: str, zone: str) -> None:
+    for text in (AZURES, AZURES.lower(), AZURES.replace("eastus", "EastUS")):
+        price = parse_prices(text, "p").price_of(Node("i-1", size, zone, "spot"))
+        assert price.usd_per_hour == Decimal("1.5")
 
 
 LISTS = """\
@@ -116,6 +154,40 @@ def test_of_several_lists_the_first_that_holds_tells_the_price(
     price = parse_prices(LISTS, "p").price_of(Node("i-1", "g6.xlarge", zone, "spot"))
     assert (price.usd_per_hour, price.source) == (Decimal(spot), source)
     assert price.on_demand_usd_per_hour == Decimal("0.9")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("lists: []\n", 1),
+        ("as_of: x\nsource: s\nmachines: {}\n", 3),
+        ("as_of: x\nsource: s\nmachines: [m]\n", 3),
+        ("lists:\n- as_of: !!bool maybe\n", 2),
+    ],
+)
+def test_a_book_that_tells_nothing_is_refused(text: str, line: int) -> None:
+    with pytest.raises(JobInvalid) as refused:
+        parse_prices(text, "prices.yaml")
+    assert refused.value.where == f"prices.yaml, line {line}"
+
+
+def test_amounts_are_what_was_written_and_not_what_yaml_makes_of_it() -> None:
+    text = """\
+as_of: 2026-11-20 08:00:00
+source: 010
+machines:
+  octal: &price {spot: 010}
+  same: *price
+  merged: {<<: *price, on_demand: 0.10}
+  exact: {spot: 0.123456789012, on_demand: ~}
+"""
+    book = parse_prices(text, "p")
+    found = {kind: book.price_of(node(kind, "spot")) for kind in ("octal", "same", "merged")}
+    assert {price.usd_per_hour for price in found.values()} == {Decimal(10)}
+    assert found["merged"].on_demand_usd_per_hour == Decimal("0.10")
+    assert found["octal"].source == "010, as of 2026-11-20 08:00:00"
+    exact = book.price_of(node("exact", "spot"))
+    assert exact.usd_per_hour == Decimal("0.123456789012")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import yaml
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.errors import JobInvalid
 from pipeline.core.money import UNKNOWN_PRICE, Node
+from pipeline.prices.ec2_access import is_amazons
 from pipeline.pricing import own_book, quotes_of
 from pipeline.spot.node import node_at_hand
-from tests.doubles.ec2 import Ec2Api, Sold
+from tests.doubles.ec2 import Ec2Api, Sold, key_of
 from tests.doubles.imds import Imds
 
 SPOT = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
@@ -25,10 +28,10 @@ SPOT = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-this-test")
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
 
-    def made(**cost: object) -> JobAtHand:
+    def made(storage: dict[str, str] | None = None, **cost: object) -> JobAtHand:
         path = tmp_path / "job.yaml"
         document = {
             "name": "priced",
@@ -36,6 +39,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             "output": {"uri": "answers/"},
             "model": {"id": "scripted://"},
             "cost": cost,
+            "storage_options": storage or {},
         }
         path.write_text(yaml.safe_dump(document))
         (tmp_path / "mine.yaml").write_text(
@@ -80,6 +84,129 @@ def test_a_market_that_cannot_help_is_not_asked(
         assert api.asked == []
 
 
+# Whose keys EC2 is shown.
+
+
+@pytest.fixture
+def role(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imds]:
+    """The metadata service of a machine that has a role."""
+    with Imds() as imds:
+        imds.give_role("AKIDOFTHEROLE")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url)
+        monkeypatch.setenv("SPOTMILL_NOTICES", "aws")
+        monkeypatch.setenv("SPOTMILL_NOTICE_ENDPOINT", imds.url)
+        yield imds
+
+
+@pytest.mark.parametrize(
+    ("environment", "storage"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, {}),
+        ({"AWS_ENDPOINT_URL_S3": "https://storage.example.com"}, {}),
+        ({}, {"endpoint_url": "https://account.r2.cloudflarestorage.com"}),
+    ],
+)
+def test_another_stores_keys_are_not_shown_to_amazon(
+    job: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    storage: dict[str, str],
+    role: Imds,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with Ec2Api(Sold("0.2913")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        price = quotes_of(job(storage), SPOT).price()
+        assert [key_of(asked) for asked in api.asked] == ["AKIDOFTHEROLE"]
+        assert price.usd_per_hour == Decimal("0.2913")
+        # Without a role, nobody is asked at all.
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        assert quotes_of(job(storage), SPOT).price().source != price.source
+        assert len(api.asked) == 1
+    assert "no AWS credentials and no role of this machine's" in caplog.text
+
+
+def test_keys_that_are_refused_leave_it_to_the_machines_role(
+    job: Any, monkeypatch: pytest.MonkeyPatch, role: Imds
+) -> None:
+    with Ec2Api(Sold("0.2913")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        api.known_keys = {"AKIDOFTHEROLE"}
+        quotes = quotes_of(job(), SPOT)
+        assert quotes.price().usd_per_hour == Decimal("0.2913")
+        assert quotes.price().usd_per_hour == Decimal("0.2913")
+        keys = [key_of(asked) for asked in api.asked]
+    assert keys == ["AKIDEXAMPLE", "AKIDOFTHEROLE", "AKIDOFTHEROLE"], "refused once is enough"
+
+
+def test_a_role_that_may_not_ask_either_leaves_the_keys_that_somebody_chose(
+    job: Any, monkeypatch: pytest.MonkeyPatch, role: Imds, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Ec2Api(Sold("0.2913")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        api.known_keys = set()
+        quotes = quotes_of(job(), SPOT)
+        quotes.price()
+        api.known_keys = {"AKIDEXAMPLE"}
+        assert quotes.price().usd_per_hour == Decimal("0.2913")
+    assert caplog.text.count("EC2 tells no spot price") == 1
+
+
+def test_a_zone_is_asked_for_by_its_id_since_names_are_each_accounts_own(
+    job: Any, monkeypatch: pytest.MonkeyPatch, role: Imds
+) -> None:
+    # In the account of the keys, the zone of this machine has another name.
+    with Ec2Api(Sold("0.2913", zone="us-east-1c"), Sold("0.4", zone_id="use1-az6")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        price = quotes_of(job(), SPOT).price()
+        [query] = api.queries
+    assert query["AvailabilityZoneId"] == "use1-az4"
+    assert "AvailabilityZone" not in query
+    assert price.usd_per_hour == Decimal("0.2913")
+    assert price.source.startswith("EC2 spot price history, us-east-1a")
+
+
+def test_a_zone_that_was_told_is_not_the_one_that_the_metadata_service_means(
+    job: Any, monkeypatch: pytest.MonkeyPatch, role: Imds
+) -> None:
+    monkeypatch.setenv("SPOTMILL_INSTANCE_ZONE", "us-east-1b")
+    with Ec2Api(Sold("0.2913", zone="us-east-1b")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        node = replace(SPOT, zone="us-east-1b")
+        assert quotes_of(job(), node).price().usd_per_hour == Decimal("0.2913")
+
+
+@pytest.mark.parametrize(
+    ("url", "amazons"),
+    [
+        (None, True),
+        ("https://s3.eu-west-1.amazonaws.com", True),
+        ("https://bucket.vpce-1a2b.s3.us-east-1.vpce.amazonaws.com", True),
+        ("https://s3.cn-north-1.amazonaws.com.cn", True),
+        ("http://127.0.0.1:9000", False),
+        ("https://storage.googleapis.com", False),
+        ("https://notamazonaws.com", False),
+        ("https://amazonaws.com.example.org", False),
+    ],
+)
+def test_whose_store_it_is(url: str | None, amazons: bool) -> None:
+    assert is_amazons(url) is amazons
+
+
+def test_a_market_that_quotes_yuan_is_not_asked(
+    job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Ec2Api(Sold("2.1", zone="cn-north-1a")) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", api.url)
+        quotes = quotes_of(job(), replace(SPOT, zone="cn-north-1a"))
+        assert [quotes.price() for _ in range(3)] == [UNKNOWN_PRICE] * 3
+        assert api.asked == []
+    [told] = caplog.records
+    assert "yuan" in told.getMessage()
+
+
 def test_machines_that_sell_nothing_pay_no_import(
     job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +224,22 @@ def test_a_job_without_a_book_has_the_shipped_one(job: Any) -> None:
     )
     laptop = Node("here", "laptop", "unknown", "on-demand")
     assert quotes_of(here, laptop).price() == UNKNOWN_PRICE
+
+
+def test_a_book_of_ones_own_that_has_no_price_of_this_node_says_so_once(
+    job: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = job(prices="mine.yaml", live_prices=False)
+    quotes = quotes_of(here, replace(SPOT, instance_type="g6.2xlarge"))
+    for _ in range(3):
+        quotes.price()
+    [told] = caplog.records
+    assert told.getMessage().endswith(
+        "mine.yaml has no price of g6.2xlarge (spot) in us-east-1a, so others' prices count"
+    )
+    caplog.clear()
+    quotes_of(here, SPOT).price()
+    assert not caplog.records
 
 
 def test_a_book_that_makes_no_sense_is_refused_before_anybody_is_asked(

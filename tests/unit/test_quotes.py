@@ -15,7 +15,9 @@ from pipeline.prices import PriceBook, Quotes, Rate, parse_prices, shipped_book
 from tests.unit.strategies import bounded, prices_per_hour
 
 NODE = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
-NOTHING = PriceBook(lists=())
+NOTHING = parse_prices(
+    "as_of: x\nsource: another's\nmachines: {toaster: {spot: 1, on_demand: 1}}", "nothing.yaml"
+)
 MINE = parse_prices(
     "as_of: 2026-11-01\nsource: our contract\nmachines: {g6.xlarge: {spot: 0.2, on_demand: 0.7}}",
     "mine.yaml",
@@ -43,21 +45,25 @@ def test_the_jobs_own_book_goes_before_the_market() -> None:
     market = Market("0.3")
     quotes: PriceQuotes = Quotes(NODE, MINE, market, LISTED)
     assert quotes.price() == NodePrice(
-        Decimal("0.2"), "our contract, as of 2026-11-01", Decimal("0.7")
+        Decimal("0.2"),
+        "our contract, as of 2026-11-01",
+        Decimal("0.7"),
+        "our contract, as of 2026-11-01",
     )
     assert market.asked == 0
 
 
 def test_the_market_goes_before_the_shipped_book() -> None:
     price = Quotes(NODE, None, Market("0.3"), LISTED).price()
-    assert price == NodePrice(Decimal("0.3"), "the market, answer 0.3", Decimal("0.8"))
+    assert (price.usd_per_hour, price.source) == (Decimal("0.3"), "the market, answer 0.3")
+    listed = (price.on_demand_usd_per_hour, price.on_demand_source)
+    assert listed == (Decimal("0.8"), "a list, as of 2026-10-01")
 
 
 def test_a_book_of_ones_own_that_lacks_the_machine_leaves_it_to_the_others() -> None:
     other = Node("i-1", "g6.xlarge", "us-east-1a", "spot")
-    empty = parse_prices("as_of: x\nsource: ours\nmachines: {}", "mine.yaml")
-    assert Quotes(other, empty, Market("0.3"), LISTED).price().usd_per_hour == Decimal("0.3")
-    assert Quotes(other, empty, None, LISTED).price().source == "a list, as of 2026-10-01"
+    assert Quotes(other, NOTHING, Market("0.3"), LISTED).price().usd_per_hour == Decimal("0.3")
+    assert Quotes(other, NOTHING, None, LISTED).price().source == "a list, as of 2026-10-01"
 
 
 def test_the_on_demand_price_of_a_contract_goes_with_the_markets_spot_price() -> None:
@@ -65,7 +71,9 @@ def test_the_on_demand_price_of_a_contract_goes_with_the_markets_spot_price() ->
         "as_of: x\nsource: ours\nmachines: {g6.xlarge: {on_demand: 0.6}}", "mine.yaml"
     )
     price = Quotes(NODE, contract, Market("0.3"), LISTED).price()
-    assert price == NodePrice(Decimal("0.3"), "the market, answer 0.3", Decimal("0.6"))
+    assert (price.usd_per_hour, price.source) == (Decimal("0.3"), "the market, answer 0.3")
+    listed = (price.on_demand_usd_per_hour, price.on_demand_source)
+    assert listed == (Decimal("0.6"), "ours, as of x")
 
 
 def test_the_market_is_asked_each_time_and_prices_move() -> None:
@@ -102,7 +110,10 @@ def test_only_spot_nodes_are_on_the_market(lifecycle: str) -> None:
 
 _machines = st.dictionaries(
     st.sampled_from(["g6.xlarge", "laptop"]),
-    st.fixed_dictionaries({}, optional={"spot": prices_per_hour, "on_demand": prices_per_hour}),
+    st.fixed_dictionaries(
+        {}, optional={"spot": prices_per_hour, "on_demand": prices_per_hour}
+    ).filter(bool),
+    min_size=1,
 )
 _lists = st.fixed_dictionaries(
     {
@@ -112,7 +123,9 @@ _lists = st.fixed_dictionaries(
         "machines": _machines,
     }
 )
-_books = st.lists(_lists, max_size=3).map(lambda lists: PriceBook.model_validate({"lists": lists}))
+_books = st.lists(_lists, min_size=1, max_size=3).map(
+    lambda lists: PriceBook.model_validate({"lists": lists})
+)
 _nodes = st.builds(
     Node,
     st.just("i-1"),
@@ -151,6 +164,7 @@ def test_every_price_is_somebodys_and_a_missing_one_is_never_nothing(
             assert price.source != "unknown"
             assert price.usd_per_hour in written, "nobody said so"
         assert price.on_demand_usd_per_hour is None or price.on_demand_usd_per_hour in written
+        assert (price.on_demand_usd_per_hour is None) == (price.on_demand_source == "unknown")
 
 
 # The book that is shipped.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.money import Buckets, Node
+from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.session import EngineStart, Session, ShardAccount, State
 from tests.unit.strategies import (
     any_prices,
@@ -46,6 +48,7 @@ sessions = st.builds(
     ),
     earlier=earlier_spans(),
     lease_seconds=st.floats(0, 1e6),
+    node_share=st.fractions(0, 1).filter(bool),
     rows=counts,
     decoded=counts,
     error=st.none() | texts,
@@ -67,8 +70,23 @@ sessions = st.builds(
 def test_a_session_survives_json(session: Session) -> None:
     assert Session.from_json(json.loads(json.dumps(session.to_json()))) == session
     older = session.to_json()
-    del older["start"], older["lease_seconds"]
-    assert Session.from_json(older) == replace(session, start=None, lease_seconds=0.0)
+    del older["start"], older["lease_seconds"], older["node_share"]
+    assert Session.from_json(older) == replace(
+        session, start=None, lease_seconds=0.0, node_share=Fraction(1)
+    )
+
+
+def test_the_source_and_time_of_both_prices_are_kept_and_older_sessions_lack_one() -> None:
+    price = NodePrice(Decimal(1), "EC2, as of now", Decimal(3), "a list, as of 2026")
+    session = Session("w1", 1, "work", "", "", Node(), price)
+    document = session.to_json()
+    assert document["price_source"] == "EC2, as of now"
+    assert document["on_demand_price_source"] == "a list, as of 2026"
+    del document["on_demand_price_source"]
+    older = Session.from_json(document)
+    assert older.price == replace(price, on_demand_source="unknown")
+    # Whoever adds older books up again gets them as they were.
+    assert older.to_json() == document
 
 
 @bounded

@@ -127,12 +127,45 @@ class _Watched(list[Asked]):
             self._tell()
 
 
-@pytest.mark.parametrize("missing", ["instance-life-cycle", "placement/availability-zone"])
-def test_half_an_answer_of_aws_is_none(missing: str) -> None:
-    with Imds() as imds:
-        del imds.about[missing]
-        found = node_at_hand(settings("aws", imds), patience_seconds=0.3)
-    assert found == Node(HOST_NAME, "unknown", "unknown", "unknown")
+@pytest.mark.parametrize(
+    ("cloud", "key", "name"),
+    [
+        ("aws", "instance-life-cycle", "lifecycle"),
+        ("aws", "placement/availability-zone", "zone"),
+        ("google", "machine-type", "instance_type"),
+        ("google", "scheduling/preemptible", "lifecycle"),
+        ("azure", "vmSize", "instance_type"),
+        ("azure", "location", "zone"),
+    ],
+)
+def test_what_a_service_has_no_word_for_is_unknown_at_once_and_the_rest_is_not(
+    cloud: str, key: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, node = CLOUDS[cloud]
+    with make() as double, caplog.at_level(logging.WARNING, "spotmill.spot"):
+        assert isinstance(double, Imds | GoogleMetadata | AzureMetadata)
+        del double.about[key]
+        began = time.monotonic()
+        assert node_at_hand(settings(cloud, double)) == replace(node, **{name: "unknown"})
+        assert time.monotonic() - began < 1.0
+        [record] = caplog.records
+        variable = f"SPOTMILL_INSTANCE_{name.removeprefix('instance_').upper()}"
+        assert record.getMessage().endswith(f"all of this node: set {variable}")
+        caplog.clear()
+        told = {variable: "on-demand" if name == "lifecycle" else "desk"}
+        found = node_at_hand(settings(cloud, double) | told)
+        assert found == replace(node, **{name: told[variable]})
+        assert not caplog.records
+
+
+@pytest.mark.parametrize("cloud", ["aws", "google"])
+def test_a_service_is_asked_for_what_nobody_told_and_no_more(cloud: str) -> None:
+    make, node = CLOUDS[cloud]
+    with make() as double:
+        told = {name: text for name, text in TOLD.items() if not name.endswith("_ID")}
+        assert node_at_hand(settings(cloud, double) | told).instance_id == node.instance_id
+        paths = [asked.path for asked in double.asked if asked.method == "GET"]
+        assert [path.rpartition("/")[2] for path in paths] in (["instance-id"], ["id"])
 
 
 @pytest.mark.parametrize("lifecycle", ["on-demand", "scheduled", "capacity-block"])
@@ -174,7 +207,7 @@ def test_a_vm_of_a_scale_set_has_a_resource_id_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "resource", ["", "/etc/passwd", "/subscriptions/1", "<html><a href='/login'>", "a/b"]
+    "resource", ["/etc/passwd", "/subscriptions/1", "<html><a href='/login'>", "a/b"]
 )
 def test_what_is_no_resource_of_azures_is_no_instance(resource: str) -> None:
     with AzureMetadata() as azure:
@@ -188,6 +221,34 @@ def test_a_slash_is_part_of_no_other_name() -> None:
         azure.about["vmSize"] = azure.about["resourceId"]
         found = node_at_hand(settings("azure", azure), patience_seconds=0.3)
     assert found == Node(HOST_NAME, "unknown", "unknown", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("written", "lifecycle"),
+    [
+        ("spot", "spot"),
+        ("Spot", "spot"),
+        ("SPOT", "spot"),
+        ("preemptible", "spot"),
+        ("on-demand", "on-demand"),
+        ("on_demand", "on-demand"),
+        ("On-Demand", "on-demand"),
+        ("unknown", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_terms_are_known_however_they_are_written(written: str, lifecycle: str) -> None:
+    told = {"SPOTMILL_NOTICES": "none", "SPOTMILL_INSTANCE_LIFECYCLE": written}
+    assert node_at_hand(told).lifecycle == lifecycle
+
+
+@pytest.mark.parametrize("written", ["ondemand", "reserved", "sport", "spot instance", "true"])
+def test_terms_that_nobody_sells_on_are_refused(written: str) -> None:
+    told = {"SPOTMILL_NOTICES": "none", "SPOTMILL_INSTANCE_LIFECYCLE": written}
+    with pytest.raises(JobInvalid) as refused:
+        node_at_hand(told)
+    assert refused.value.where == "SPOTMILL_INSTANCE_LIFECYCLE"
+    assert "on-demand" in refused.value.hint
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
