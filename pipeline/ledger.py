@@ -283,7 +283,7 @@ class Ledger:
         if session is None or account is None:
             return attempt
         useful = account.useful_by_price(session.price)
-        return lost_since(attempt, account.decoded, useful)
+        return lost_since(attempt, account.decoded, useful, session.spans)
 
     def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
         sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}

@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
@@ -137,8 +138,9 @@ class Saver:
         )
 
     def _attempt(self, shard: HeldShard, decoded: int, end: AttemptEnd) -> Attempt:
-        price = self._feed.price
-        return shard.attempt(decoded, self._settings.node, price, self._clock.timestamp(), end)
+        node, now = self._settings.node, self._clock.timestamp()
+        attempt = shard.attempt(decoded, node, self._feed.price, now, end)
+        return replace(attempt, lived=self._feed.lived)
 
     def publish_what_is_complete(self) -> None:
         now = self._clock.now()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
-from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of, together
+from pipeline.core.spans import (
+    Span,
+    account_to_json,
+    all_seconds,
+    charges,
+    proved_by,
+    spans_of,
+    together,
+)
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
 
@@ -33,6 +41,9 @@ class Attempt:
     take: int = 0
     earlier: tuple[Span, ...] = ()
     """The part of `buckets` that had other prices, before the one of now."""
+    lived: tuple[Span, ...] = ()
+    """All that its worker had lived when this was written, at whatever work: the bound of what can
+    be charged for it, should it die. () in what earlier versions wrote."""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -57,6 +68,7 @@ class Attempt:
             "rows": self.rows,
             "tokens": asdict(self.tokens),
             "end": self.end,
+            **({"lived": account_to_json(self.lived)} if self.lived else {}),
         }
 
     @staticmethod
@@ -76,6 +88,7 @@ class Attempt:
             portion=document.get("portion", {}).get("number", 0),
             take=document.get("portion", {}).get("take", 0),
             earlier=tuple(spans[:-1]),
+            lived=tuple(charges(document["lived"])) if "lived" in document else (),
         )
 
 
@@ -162,10 +175,16 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
     )
 
 
-def lost_since(attempt: Attempt, decoded: int, useful_micros: Mapping[NodePrice, int]) -> Attempt:
+def lost_since(
+    attempt: Attempt,
+    decoded: int,
+    useful_micros: Mapping[NodePrice, int],
+    lived: Sequence[Span] = (),
+) -> Attempt:
     """The attempt of a worker that died: what its last beat shows beyond its last checkpoint.
 
-    `decoded` tokens and, by price, `useful_micros` are the beat's totals for this shard and epoch.
+    `decoded` tokens and, by price, `useful_micros` are the beat's totals for this shard and epoch;
+    `lived` is all that the beat tells of.
     """
     spans = together(attempt.spans) if attempt.buckets.total else {}
     for price, useful in useful_micros.items():
@@ -179,4 +198,5 @@ def lost_since(attempt: Attempt, decoded: int, useful_micros: Mapping[NodePrice,
         buckets=sum(spans.values(), Buckets()),
         earlier=tuple(Span(*span) for span in spans.items() if span[0] != price),
         tokens=replace(attempt.tokens, wasted=max(0, decoded - attempt.tokens.output)),
+        lived=proved_by((attempt.lived, lived)),
     )

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from pipeline.core.bills import ENDED
 from pipeline.core.cost_days import moment
 from pipeline.core.cost_lines import Line, RunBooks
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.percent import percent
-from pipeline.core.run_manifest import ENDED
 
 Json = dict[str, Any]
 

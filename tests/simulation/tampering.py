@@ -110,6 +110,11 @@ def _lose_an_attempt(manifest: Document) -> None:
     del manifest["attempts"][0]
 
 
+def _charge_twice(manifest: Document) -> None:
+    """Less than all that its worker lived, but more than it decoded."""
+    manifest["attempts"][0]["seconds"]["useful"] += 0.5
+
+
 def _steal_wasted_seconds(manifest: Document) -> None:
     for key in ("total", "overhead", "useful", "wasted"):
         manifest["cost"][key] = "0"
@@ -279,6 +284,11 @@ TAMPERINGS = [
         "the price of an attempt",
         footer(put("attempts", 1, "price_per_hour", "0.1")),
         "footer: cost.total is",
+    ),
+    Tampering(
+        "a second charged twice",
+        footer(_charge_twice),
+        "worker worker-1: shards are charged 0.500000 s useful or wasted more than it lived",
     ),
     Tampering("no cost at all", footer(_steal_wasted_seconds), "footer: cost.total is"),
     Tampering("cost per token", footer(put("cost", "per_1k_output_tokens", "0")), "cost.per_1k"),

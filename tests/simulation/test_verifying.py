@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pipeline.core import layout
-from pipeline.core.errors import InputChanged, InputInvalid, Interrupted
+from pipeline.core.errors import BooksUnbalanced, InputChanged, InputInvalid, Interrupted
+from pipeline.core.manifest import attempt_cost
+from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.shards import Shard
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems
@@ -21,6 +23,7 @@ from tests.simulation.tampering import (
     RUN_MANIFEST,
     SESSION,
     TAMPERINGS,
+    Document,
     Tampering,
     edit,
     footer,
@@ -102,11 +105,12 @@ def test_whatever_stands_in_place_of_a_value_nothing_is_a_traceback(proved: Worl
 
 def _told_by_nobody_else(path: str) -> bool:
     """What only the document itself says: times, tags, how an attempt that was lost says that it
-    ended, which beat a bill is of, and, where two attempts may both have answered a row, whether
-    more of them did."""
+    ended, which beat a bill is of, what a worker that ended had lived when it wrote an attempt
+    down, and, where two attempts may both have answered a row, whether more of them did."""
     last = path.rsplit(".", 1)[-1]
     return (
-        (
+        ".lived." in path
+        or (
             last
             in ("started_at", "finished_at", "ended_at", "end", "rows", "input", "cached_input")
             and (path.startswith("attempts.") or "." not in path)
@@ -163,6 +167,26 @@ def test_a_shard_that_nobody_answered_is_missed(proved: World) -> None:
     more = (*proved.shards, replace(proved.shards[0], id=2))
     source = MemorySource({**proved.rows, 2: proved.rows[0]})
     assert "shard 00002: not published" in list(problems(proved.ledger, more, source))
+
+
+def test_a_dead_worker_is_charged_with_no_more_than_its_own_words_prove() -> None:
+    """Nothing else says when it ended, so what shards are charged with cannot say it as well."""
+    world = World(small_workload(EXACT))
+    assert isinstance(world.work(killed_at(20, applied=True)), Killed)
+    world.resume()
+    footer(_charged_more)(world)
+    with pytest.raises(
+        BooksUnbalanced, match=r"worker-1: shards are charged .* more than it lived"
+    ):
+        world.finish()
+    assert world.ledger.run_manifest() is None
+
+
+def _charged_more(manifest: Document) -> None:
+    attempt = manifest["attempts"][0]
+    attempt["seconds"]["useful"] += 0.5
+    costs = [attempt_cost(one) for one in manifest["attempts"]]
+    manifest["cost"]["total"] = decimal_text(sum_of(costs))
 
 
 # Workers that live on after the run was closed are no problem.

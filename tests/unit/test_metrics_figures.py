@@ -12,9 +12,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.bills import SessionBill
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow, TokenCounts
-from pipeline.core.run_manifest import SessionBill
 from pipeline.core.session import Session, ShardAccount
 from pipeline.metrics.figures import Figure
 from pipeline.metrics.meanings import MEANINGS

@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.bills import SessionBill, charges_of
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.rows import FinishedRow
-from pipeline.core.run_manifest import SessionBill
 from pipeline.core.spans import Span, charges, together
-from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of, without_time
+from tests.unit.books import (
+    Books,
+    attempt_of,
+    balanced_books,
+    charged_again,
+    idle_but_for,
+    manifest_of,
+    shard_of,
+    without_time,
+)
 from tests.unit.strategies import any_prices, bounded
 
 
@@ -136,6 +145,46 @@ def test_a_worker_that_ended_cannot_be_charged_for_more_than_it_lived(
         replace(books, bills=bills).close()
 
 
+@bounded
+@given(balanced_books(), st.sampled_from(["ended", "failed", "work"]), st.data())
+def test_no_second_is_charged_twice_however_long_the_worker_loaded(
+    books: Books, state: str, data: st.DataObject
+) -> None:
+    """Whether it ended or died: in all, it lived far longer than shards are charged for."""
+    charged = charges_of(books.manifests)
+    bills = [idle_but_for(bill, charged[bill.worker_id].buckets) for bill in books.bills]
+    books = replace(books, bills=tuple(replace(bill, state=state) for bill in bills))
+    books.close()
+    shard = data.draw(st.integers(0, len(books.manifests) - 1))
+    nth = data.draw(st.integers(0, len(books.manifests[shard]["attempts"]) - 1))
+    with pytest.raises(BooksUnbalanced, match=r"1.000000 s useful or wasted more than it lived"):
+        charged_again(books, shard, nth).close()
+
+
+def test_the_same_seconds_in_two_shards_are_found_behind_a_load() -> None:
+    """Of 170 s, 50 s were useful, and both shards are charged with them."""
+    lived = Span(PRICE, Buckets(load=120_000_000, useful=50_000_000))
+    half = Buckets(useful=50_000_000)
+    shards = (shard_of(0, 1), shard_of(1, 1))
+    manifests = tuple(
+        manifest_of(shard, [ROW], [attempt_of("w1", 1, PRICE, half, lived=[lived])])
+        for shard in shards
+    )
+    for state in ("ended", "work"):
+        bill = SessionBill("w1", Node(), (lived,), state)
+        with pytest.raises(BooksUnbalanced, match="worker w1: shards are charged 50") as refused:
+            Books(shards, manifests, (bill,)).close()
+        assert "shards 0, 1" in str(refused.value)
+        assert "sessions/w1.json" in str(refused.value)
+
+
+def test_checkpoints_of_an_earlier_version_prove_a_life_by_what_they_charge() -> None:
+    """They do not say how long their worker had lived, and a run may go on from them."""
+    books = small_books(Buckets(useful=9_000_000), Buckets(useful=3_000_000), "work")
+    assert "lived" not in books.manifests[0]["attempts"][0]
+    assert books.close()["workers"][0]["seconds"]["useful"] == 9.0
+
+
 PRICE = NodePrice(Decimal(1), "a book")
 SHARD = shard_of(0, 1)
 ROW = FinishedRow(0, "x", "stop")
@@ -154,6 +203,17 @@ def test_a_dead_worker_lived_at_least_as_long_as_its_checkpoints_prove() -> None
     assert run["unallocated"][0]["seconds"] == Buckets(boot=2_000_000).seconds()
     cost = run["cost"]
     assert Decimal(cost["allocated"]) + Decimal(cost["unallocated"]) == Decimal(cost["total"])
+
+
+def test_what_a_checkpoint_tells_of_a_dead_worker_beside_its_shard_is_in_its_bill() -> None:
+    """Its last beat was before its engine was there; the checkpoint knows how long that took."""
+    lived = [Span(PRICE, Buckets(boot=2_000_000, load=60_000_000, useful=10_000_000))]
+    attempt = attempt_of("w1", 1, PRICE, Buckets(useful=9_000_000), lived=lived)
+    bill = SessionBill("w1", Node(), (Span(PRICE, Buckets(boot=2_000_000)),), "work")
+    run = Books((SHARD,), (manifest_of(SHARD, [ROW], [attempt]),), (bill,)).close()
+    assert run["workers"][0]["seconds"] == lived[0].buckets.seconds()
+    left = Buckets(boot=2_000_000, load=60_000_000, wasted=1_000_000)
+    assert run["unallocated"][0]["seconds"] == left.seconds()
 
 
 def test_a_dead_workers_last_interval_is_waste() -> None:

@@ -16,7 +16,7 @@ MUTANTS = (
         "waste-not-priced",
         "what a dead worker decoded after its last checkpoint is on no shard's bill",
         "pipeline/ledger.py",
-        "        return lost_since(attempt, account.decoded, useful)\n",
+        "        return lost_since(attempt, account.decoded, useful, session.spans)\n",
         "        return attempt\n",
     ),
     Mutant(
@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "dead-billed-to-last-beat",
         "checkpoints prove that a worker lived longer than its last beat, and nobody looks",
-        "pipeline/core/run_manifest.py",
+        "pipeline/core/bills.py",
         "    if bill.state in ENDED:\n        return bill\n",
         "    if bill:\n        return bill\n",
     ),
