@@ -72,6 +72,12 @@ class Charge:
     lived: tuple[Span, ...] = ()
     unproved: bool = False
 
+    @property
+    def shards(self) -> str:
+        """The first of them, for people."""
+        shards = sorted({name.shard_id for name in self.decoded})
+        return ", ".join(map(str, shards[:10])) + (" and more" if shards[10:] else "")
+
     def add(self, shard_id: int, attempt: Mapping[str, Any]) -> None:
         """One attempt, as manifests have it."""
         spans = charges(attempt)
@@ -142,10 +148,9 @@ def _left(bill: SessionBill, price: NodePrice, lived: Buckets, charge: Charge) -
     if over := {name: -micros for name, micros in rest.items().items() if micros < 0}:
         names = {"wasted": "useful or wasted"}
         what = ", ".join(f"{micros / 1e6:.6f} s {names.get(k, k)}" for k, micros in over.items())
-        shards = sorted({name.shard_id for name in charge.decoded})
         raise BooksUnbalanced(
             f"worker {bill.worker_id}: shards are charged {what} more than it lived",
-            where=f"shards {', '.join(map(str, shards[:10]))}, at {price.usd_per_hour} an hour",
+            where=f"shards {charge.shards}, at {price.usd_per_hour} an hour",
             why="seconds are charged twice, or its session or a shard's manifest was altered",
             hint=f"compare sessions/{bill.worker_id}.json with its `attempts` in the manifests of "
             "these shards; their rows are published, and not in doubt",

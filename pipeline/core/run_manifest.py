@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.core.bills import Charge, SessionBill, charges_of, left_of, proved
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.manifest import CURRENCY, SCHEMA_VERSION, Json, Provenance, per_token
+from pipeline.core.manifest import (
+    CURRENCY,
+    SCHEMA_VERSION,
+    Json,
+    Provenance,
+    attempt_cost,
+    per_token,
+)
 from pipeline.core.money import MICROS_PER_SECOND, decimal_of, decimal_text, sum_of
 from pipeline.core.shards import Shard
 from pipeline.core.spans import account_to_json
@@ -26,24 +33,19 @@ def run_manifest(
     """The run's closing document. Raises `BooksUnbalanced` when counts or money do not add up.
 
     What a session cost beyond what shards were charged for it is an unallocated row (boot, load,
-    waiting, work nobody published), so shards + unallocated = bills holds by construction; what
-    can fail, and is checked, is that shards were charged for more than the session had, of whatever
-    kind and at whatever price.
+    waiting, work nobody published), so shards + unallocated = bills holds by construction. What
+    can fail, and is checked worker by worker and shard by shard, so that an unknown price hides
+    nothing of the others: that shards are charged for more than a session had, of whatever kind and
+    at whatever price, or for one that is not there, and that a shard's cost is its attempts'.
     """
     _check_counts(planned, manifests)
     charged = charges_of(manifests)
+    _check_charges(manifests, charged, {bill.worker_id for bill in bills})
     bills = [proved(bill, charged[bill.worker_id]) for bill in bills]
     unallocated = [_unallocated(bill, charged[bill.worker_id]) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
     left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
-    if None not in (allocated, total, left_over) and allocated + left_over != total:  # type: ignore[operator]
-        raise BooksUnbalanced(
-            f"shards {allocated} + unallocated {left_over} is not the workers' bill {total}",
-            where=provenance.run_id,
-            why="a worker is charged for in a shard but has no session, or a manifest was altered",
-            hint="run `spotmill verify` on this run",
-        )
     output_tokens = sum(manifest["tokens"]["output"] for manifest in manifests)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -108,6 +110,30 @@ def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any
             raise BooksUnbalanced(
                 f"shard {shard.id}: {shard.rows} rows planned, {source['rows']} read, "
                 f"{source['rows_selected']} selected, {output['rows']} published"
+            )
+
+
+def _check_charges(
+    manifests: Sequence[Mapping[str, Any]], charged: Mapping[str, Charge], known: Set[str]
+) -> None:
+    for manifest in manifests:
+        said = decimal_of(manifest["cost"]["total"])
+        follows = sum_of(attempt_cost(attempt) for attempt in manifest["attempts"])
+        if said != follows:
+            raise BooksUnbalanced(
+                f"shard {manifest['shard_id']}: its cost is {said}, its attempts' is {follows}",
+                why="its manifest was altered",
+                hint="run `spotmill verify` on this run",
+            )
+    for worker_id, charge in charged.items():
+        micros = sum(buckets.total for buckets in charge.buckets.values())
+        if micros and worker_id not in known:
+            raise BooksUnbalanced(
+                f"worker {worker_id}: shards are charged {micros / 1e6:.6f} s of it, and it has no "
+                "session",
+                where=f"shards {charge.shards}",
+                why=f"sessions/{worker_id}.json is gone, or a shard's manifest was altered",
+                hint="put the session back, if the store keeps earlier versions of objects",
             )
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.bills import SessionBill, charges_of
+from pipeline.core.checkpoint import Attempt
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, decimal_text
 from pipeline.core.rows import FinishedRow
 from pipeline.core.spans import Span, charges, together
 from tests.unit.books import (
@@ -195,6 +196,17 @@ def small_books(charged: Buckets, lived: Buckets, state: str) -> Books:
     return Books((SHARD,), (manifest,), (SessionBill("w1", Node(), (Span(PRICE, lived),), state),))
 
 
+def beside_an_unknown_price(attempt: Attempt) -> Books:
+    """Of two shards, one is this attempt's; the other is of a worker whose price nobody knows."""
+    spent = Buckets(useful=5_000_000)
+    manifests = (
+        manifest_of(SHARD, [ROW], [attempt]),
+        manifest_of(shard_of(1, 1), [ROW], [attempt_of("u", 1, UNKNOWN_PRICE, spent)]),
+    )
+    bill = SessionBill("u", Node(), (Span(UNKNOWN_PRICE, spent),), "ended")
+    return Books((SHARD, shard_of(1, 1)), manifests, (bill,))
+
+
 def test_a_dead_worker_lived_at_least_as_long_as_its_checkpoints_prove() -> None:
     """Its last beat may be older than its last checkpoint: no reason to call the run unfinished."""
     charged = Buckets(useful=9_000_000, idle=1_000_000)
@@ -223,10 +235,32 @@ def test_a_dead_workers_last_interval_is_waste() -> None:
     assert run["unallocated"][0]["seconds"] == Buckets(load=1_000_000, wasted=2_000_000).seconds()
 
 
-def test_a_charge_to_a_worker_without_a_session_is_found() -> None:
-    books = small_books(Buckets(useful=9), Buckets(useful=9), "ended")
-    with pytest.raises(BooksUnbalanced, match="is not the workers' bill"):
-        replace(books, bills=()).close()
+@pytest.mark.parametrize("price", [PRICE, NodePrice(Decimal(0), "own"), UNKNOWN_PRICE])
+def test_a_charge_to_a_worker_without_a_session_is_found(price: NodePrice) -> None:
+    """Whatever it cost, and beside a worker whose price nobody knows, which makes sums null."""
+    books = beside_an_unknown_price(attempt_of("ghost", 1, price, Buckets(useful=9_000_000)))
+    with pytest.raises(BooksUnbalanced, match=r"ghost: shards are charged 9.000000 s of it"):
+        books.close()
+    ghost = SessionBill("ghost", Node(), (Span(price, Buckets(useful=9_000_000)),), "ended")
+    replace(books, bills=(*books.bills, ghost)).close()
+
+
+@bounded
+@given(balanced_books(any_prices()), st.data())
+def test_a_shard_that_says_another_cost_than_its_attempts_is_found(
+    books: Books, data: st.DataObject
+) -> None:
+    number = data.draw(st.integers(0, len(books.manifests) - 1))
+    manifests = list(books.manifests)
+    said = manifests[number]["cost"]["total"]
+    other = "99.123" if said is None else decimal_text(Decimal(said) + Decimal("1e-12"))
+    manifests[number] = {
+        **manifests[number],
+        "cost": {**manifests[number]["cost"], "total": data.draw(st.sampled_from([other, None]))},
+    }
+    if manifests[number]["cost"]["total"] != said:
+        with pytest.raises(BooksUnbalanced, match="its cost is"):
+            replace(books, manifests=tuple(manifests)).close()
 
 
 def test_a_missing_shard_is_named() -> None:
