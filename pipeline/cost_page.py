@@ -14,6 +14,10 @@ from pipeline.showing import output, show
 Json = dict[str, Any]
 _UNBOUNDED = 10_000
 _BUCKETS = ("boot", "load", "useful", "wasted", "idle", "drain")
+_UNCERTAIN = {
+    "uncertain": "beyond it, uncertain",
+    "uncertain_until_closed": "  by wall clocks, at most",
+}
 _PREEMPTION = ("wasted_work", "unpublished", "drain", "replacement_boot", "replacement_load")
 
 
@@ -45,8 +49,9 @@ def _whole(document: Json) -> Table:
     table.add_row("total", _usd(document["total"]))
     table.add_row("  charged to shards", _usd(document["allocated"]))
     table.add_row("  charged to none", _usd(document["unallocated"]))
-    if document.get("uncertain") is not None and Decimal(document["uncertain"]):
-        table.add_row("beyond it, uncertain", _usd(document["uncertain"]))
+    for key, words in _UNCERTAIN.items():
+        if document.get(key) is not None and Decimal(document[key]):
+            table.add_row(words, _usd(document[key]))
     table.add_row("useful", _usd(document["useful"]))
     table.add_row("wasted", _usd(document["wasted"]))
     table.add_row("overhead", _usd(document["overhead"]))

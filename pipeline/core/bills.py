@@ -13,6 +13,7 @@ from pipeline.core.manifest import attempt_cost
 from pipeline.core.money import Buckets, Node, NodePrice, dollars
 from pipeline.core.portion import AttemptName
 from pipeline.core.spans import Span, all_seconds, charges, cost_of, proved_by, together
+from pipeline.core.times import micros_between
 
 ENDED = frozenset({"ended", "failed"})
 """States in which a session's own account is complete."""
@@ -24,7 +25,9 @@ class SessionBill:
 
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
     where it did not publish the shard itself. `start` says how its engine came about. One that did
-    not end may have lived longer, by `lease_micros` as far as anybody knows.
+    not end may have lived longer: by `lease_micros`, while the store answered and neither machine
+    nor engine stood still, since it beats more often than that. `began_at` is when its process did,
+    by its own clock.
     """
 
     worker_id: str
@@ -37,6 +40,7 @@ class SessionBill:
     attempts: Mapping[AttemptName, int] = field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     lease_micros: int = 0
+    began_at: str | None = None
 
     @property
     def buckets(self) -> Buckets:
@@ -56,9 +60,18 @@ class SessionBill:
         """What may have come after the last beat of one that did not end; no sum holds it."""
         return 0 if self.state in ENDED else self.lease_micros
 
-    @property
-    def uncertain_usd(self) -> Decimal | None:
-        return dollars(self.uncertain_micros, self.price.usd_per_hour)
+    def unknown_micros(self, until: str) -> int | None:
+        """As if one that did not end had lived until then, whatever became of it: the time since
+        it began that its bill does not have. By two machines' wall clocks, so for people to read,
+        and nothing may be decided by it. None where either is no time."""
+        if self.state in ENDED:
+            return 0
+        lived = None if self.began_at is None else micros_between(self.began_at, until)
+        return None if lived is None else max(0, lived - self.buckets.total)
+
+    def usd_of(self, micros: int | None) -> Decimal | None:
+        """What so much more of it would cost, at its newest price; None where that is unknown."""
+        return None if micros is None else dollars(micros, self.price.usd_per_hour)
 
 
 @dataclass(slots=True)

@@ -10,18 +10,9 @@ from decimal import Decimal
 from pipeline.core.cost_lines import Line
 from pipeline.core.money import DOLLAR_GRAIN, Buckets, share_out
 from pipeline.core.rows import TokenCounts
+from pipeline.core.times import MICROSECOND, moment
 
 UNKNOWN_DAY = "unknown"
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def moment(timestamp: str) -> datetime | None:
-    """None for what is no ISO 8601 time. One without a zone is UTC."""
-    try:
-        read = datetime.fromisoformat(timestamp)
-    except ValueError:
-        return None
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
 def by_day(line: Line) -> dict[str, Line]:
@@ -58,9 +49,9 @@ def _days_between(started_at: str, ended_at: str) -> dict[str, int]:
     found: dict[str, int] = {}
     while start.date() < end.date():
         midnight = datetime.combine(start.date() + timedelta(days=1), time(), UTC)
-        found[start.date().isoformat()] = (midnight - start) // _MICROSECOND
+        found[start.date().isoformat()] = (midnight - start) // MICROSECOND
         start = midnight
-    rest = (end - start) // _MICROSECOND
+    rest = (end - start) // MICROSECOND
     if rest > 0 or not found:
         found[start.date().isoformat()] = max(1, rest)
     return found

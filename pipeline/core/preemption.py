@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core.bills import ENDED
-from pipeline.core.cost_days import moment
 from pipeline.core.cost_lines import Line, RunBooks
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.percent import percent
+from pipeline.core.times import moment
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.core.bills import Charge, SessionBill, charges_of, left_of, proved
+from pipeline.core.bills import ENDED, Charge, SessionBill, charges_of, left_of, proved
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.manifest import (
     CURRENCY,
@@ -71,9 +71,10 @@ def run_manifest(
             {
                 "worker_id": bill.worker_id,
                 "node": asdict(bill.node),
+                "began_at": bill.began_at,
                 **account_to_json(bill.spans),
                 "cost": decimal_text(bill.usd),
-                **({"uncertain": _uncertain(bill)} if bill.uncertain_micros else {}),
+                **({} if bill.state in ENDED else {"uncertain": _uncertain(bill, finished_at)}),
                 "state": bill.state,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
@@ -87,7 +88,10 @@ def run_manifest(
             "total": decimal_text(total),
             "allocated": decimal_text(allocated),
             "unallocated": decimal_text(left_over),
-            "uncertain": decimal_text(sum_of(bill.uncertain_usd for bill in bills)),
+            "uncertain": decimal_text(sum_of(b.usd_of(b.uncertain_micros) for b in bills)),
+            "uncertain_until_closed": decimal_text(
+                sum_of(b.usd_of(b.unknown_micros(finished_at)) for b in bills)
+            ),
             **per_token(total, output_tokens),
         },
         "tags": dict(provenance.tags),
@@ -137,9 +141,15 @@ def _check_charges(
             )
 
 
-def _uncertain(bill: SessionBill) -> Json:
-    seconds = bill.uncertain_micros / MICROS_PER_SECOND
-    return {"seconds": seconds, "cost": decimal_text(bill.uncertain_usd)}
+def _uncertain(bill: SessionBill, closed_at: str) -> Json:
+    """What a worker that did not end may have cost beyond its bill: as a rule, and at the most."""
+    at_most = bill.unknown_micros(closed_at)
+    return {**_more(bill, bill.uncertain_micros), "until_closed": _more(bill, at_most)}
+
+
+def _more(bill: SessionBill, micros: int | None) -> Json:
+    seconds = None if micros is None else micros / MICROS_PER_SECOND
+    return {"seconds": seconds, "cost": decimal_text(bill.usd_of(micros))}
 
 
 def _unallocated(bill: SessionBill, charge: Charge) -> Json:

@@ -10,6 +10,7 @@ from pipeline.core.bills import ENDED, SessionBill
 from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of
+from pipeline.core.times import earlier_by
 
 State = Literal["load", "work", "drain", "ended", "failed"]
 
@@ -125,6 +126,11 @@ class Session:
         return found if found is not None and found.epoch == name.epoch else None
 
     @property
+    def began_at(self) -> str:
+        """When its process did; by `started_at` it had booted."""
+        return earlier_by(self.started_at, self.buckets.boot)
+
+    @property
     def bill(self) -> SessionBill:
         return SessionBill(
             self.worker_id,
@@ -142,6 +148,7 @@ class Session:
             | {name: account.decoded for name, account in self.portions.items()},
             None if self.start is None else asdict(self.start),
             round(self.lease_seconds * MICROS_PER_SECOND),
+            self.began_at,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class Universe:
     supervisors: list[Process] = field(default_factory=list)
     manifests: list[dict[str, Any]] = field(default_factory=list)
     closing_since: dict[str, float] = field(default_factory=dict)
+    closed_by: dict[str, Process] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
@@ -146,6 +147,7 @@ class Universe:
                 name=process.name,
             ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
+            self.closed_by[began] = process
             manifest = finish(ledger, PROVENANCE, self.shards, began, process)
         except (StoreUnavailable, PoolUnavailable, WorkersFailed, BudgetReached) as problem:
             return problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -99,6 +100,16 @@ def test_a_shards_row_is_what_its_manifest_says(a_run: RunBooks) -> None:
     # What is left is the row of what no shard is charged with.
     assert list(rows) == [None]
     assert Decimal(rows[None]["cost"]["total"]) == Decimal(a_run.run["cost"]["unallocated"])
+
+
+def test_it_tells_how_far_the_bill_of_a_dead_worker_may_be_from_its_providers() -> None:
+    """Of an hour that it was on, 40 s are known; the books were closed two hours after it began."""
+    lived = Buckets(boot=10 * SECOND, load=30 * SECOND)
+    dead = replace(worker("w1", "10:00:10", "10:00:40", lived, "load"), lease_seconds=30.0)
+    told = cost_report(books([dead], []))
+    assert Decimal(told["uncertain"]) == Decimal("0.030")
+    assert Decimal(told["uncertain_until_closed"]) == Decimal("7.160")
+    assert Decimal(told["total"]) == Decimal("0.040")
 
 
 def one_night() -> RunBooks:

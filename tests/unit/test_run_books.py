@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,10 @@ from pipeline.core.checkpoint import Attempt
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, decimal_text
 from pipeline.core.rows import FinishedRow
+from pipeline.core.run_manifest import run_manifest
 from pipeline.core.spans import Span, charges, together
 from tests.unit.books import (
+    PROVENANCE,
     Books,
     attempt_of,
     balanced_books,
@@ -108,14 +111,46 @@ def test_a_dead_worker_may_have_had_a_price_that_only_its_checkpoint_tells() -> 
 
 def test_what_may_have_come_after_the_last_beat_is_a_line_of_its_own() -> None:
     books = small_books(Buckets(useful=9_000_000), Buckets(useful=9_000_000), "work")
-    certain = books.close()
+    ended = [replace(bill, state="ended") for bill in books.bills]
+    certain = replace(books, bills=tuple(ended)).close()
     assert "uncertain" not in certain["workers"][0]
     bills = tuple(replace(bill, lease_micros=36_000_000) for bill in books.bills)
     run = replace(books, bills=bills).close()
-    assert run["workers"][0]["uncertain"] == {"seconds": 36.0, "cost": "0.010000000000"}
+    assert run["workers"][0]["uncertain"] == {
+        "seconds": 36.0,
+        "cost": "0.010000000000",
+        "until_closed": {"seconds": None, "cost": None},
+    }
     assert run["cost"].pop("uncertain") == "0.010000000000"
     assert certain["cost"].pop("uncertain") == "0.000000000000"
+    assert run["cost"].pop("uncertain_until_closed") is None
+    assert certain["cost"].pop("uncertain_until_closed") == "0.000000000000"
     assert run["cost"] == certain["cost"]
+
+
+def test_a_worker_that_fell_silent_lived_no_longer_than_until_the_books_were_closed() -> None:
+    """The store was away for an hour, or the machine stood still: a lease is no bound then."""
+    lived = Buckets(boot=20_000_000, load=80_000_000)
+    bill = SessionBill(
+        *("w1", Node(), (Span(PRICE, lived),), "load"),
+        lease_micros=30_000_000,
+        began_at="2026-11-20T22:00:00+00:00",
+    )
+
+    def until_closed(closed_at: str) -> Any:
+        manifest = manifest_of(SHARD, [ROW], [])
+        run = run_manifest(PROVENANCE, [SHARD], [manifest], [bill], "", closed_at)
+        uncertain = run["workers"][0]["uncertain"]
+        assert uncertain["seconds"] == 30.0
+        assert run["cost"]["uncertain_until_closed"] == uncertain["until_closed"]["cost"]
+        return uncertain["until_closed"]
+
+    an_hour = {"seconds": 3500.0, "cost": f"{Decimal(3500) / 3600:.12f}"}
+    assert until_closed("2026-11-20T23:00:00+00:00") == an_hour
+    assert until_closed("2026-11-21T00:00:00+01:00") == an_hour
+    # Another machine's clock closed them, and may be wrong: no more is known than nothing.
+    assert until_closed("2026-11-20T21:00:00+00:00") == {"seconds": 0.0, "cost": "0.000000000000"}
+    assert until_closed("one night") == {"seconds": None, "cost": None}
 
 
 @bounded
