@@ -52,6 +52,9 @@ def _whole(document: Json) -> Table:
     for key, words in _UNCERTAIN.items():
         if document.get(key) is not None and Decimal(document[key]):
             table.add_row(words, _usd(document[key]))
+    if (after := document["after_closing"])["workers"]:
+        spent = f"{_usd(after['cost'])} ({', '.join(after['workers'])})"
+        table.add_row("after the closing, in no book", spent)
     table.add_row("useful", _usd(document["useful"]))
     table.add_row("wasted", _usd(document["wasted"]))
     table.add_row("overhead", _usd(document["overhead"]))

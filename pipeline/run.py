@@ -13,6 +13,7 @@ from pipeline.core.errors import (
     RunConflict,
 )
 from pipeline.core.manifest import Provenance
+from pipeline.core.outlived import outlived
 from pipeline.core.ports import Clock
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.shards import Shard
@@ -112,7 +113,8 @@ def books_of(
         bills = [session.bill for _, session in sessions]
         run = run_manifest(provenance, shards, manifests, bills, started_at, clock.timestamp())
     lived = {worker_id: (session.started_at, session.beat_at) for worker_id, session in sessions}
-    return RunBooks(run, manifests, lived, complete=closed is not None)
+    more = [] if closed is None else outlived(closed, (session.bill for _, session in sessions))
+    return RunBooks(run, manifests, lived, complete=closed is not None, outlived=more)
 
 
 def _published_manifests(ledger: Ledger) -> list[Json]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.core.manifest import attempt_cost
 from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, share_out, sum_of
+from pipeline.core.outlived import Outlived
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import Span, charges, together
 
@@ -23,12 +24,13 @@ OVERHEAD = ("boot", "load", "idle", "drain")
 class RunBooks:
     """A run's manifest, and its shards'. Of a run in progress (not `complete`), the one that it
     would have if it ended with what is published. `lived` has the first and the last beat's time
-    by worker."""
+    by worker, `outlived` what they tell of that a complete one does not have."""
 
     run: Mapping[str, Any]
     manifests: Sequence[Mapping[str, Any]]
     lived: Mapping[str, tuple[str, str]]
     complete: bool
+    outlived: Sequence[Outlived] = ()
 
     def life_of(self, worker_id: str) -> tuple[str, str]:
         """When it began and ended; where its session is gone, when the run did."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from pipeline.core.cost_days import by_day
 from pipeline.core.cost_lines import OVERHEAD, Line, RunBooks, lines_of
 from pipeline.core.manifest import CURRENCY, per_token
-from pipeline.core.money import Buckets, decimal_text, sum_of
+from pipeline.core.money import MICROS_PER_SECOND, Buckets, decimal_text, sum_of
 from pipeline.core.percent import percent
 from pipeline.core.preemption import price_of_preemption
 from pipeline.core.rows import TokenCounts
@@ -31,7 +31,8 @@ def cost_report(books: RunBooks, by: By = "worker", tag: str | None = None) -> J
 
     However it is shared out, the rows' seconds, tokens and dollars sum to the run's. What no shard
     is charged with is the row without a shard; elsewhere it is part of its worker's zone, day and
-    tags, and `unallocated` says how much it is.
+    tags, and `unallocated` says how much it is. What was spent `after_closing` is in no row and no
+    sum.
     """
     lines = lines_of(books)
     whole = _sums(lines)
@@ -45,6 +46,11 @@ def cost_report(books: RunBooks, by: By = "worker", tag: str | None = None) -> J
         "allocated": decimal_text(_total(line for line in lines if line.shard_id is not None)),
         "unallocated": cost["unallocated"],
         **{key: books.run["cost"][key] for key in _UNCERTAIN if key in books.run["cost"]},
+        "after_closing": {
+            "workers": [worker.worker_id for worker in books.outlived],
+            "seconds": sum(worker.micros for worker in books.outlived) / MICROS_PER_SECOND,
+            "cost": decimal_text(sum_of(worker.usd for worker in books.outlived)),
+        },
         **{key: cost[key] for key in _OF_A_RUN},
         "on_demand": {
             "equivalent": cost["on_demand_equivalent"],

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.bills import ENDED
 from pipeline.core.errors import EngineDied, RowRejected
 from pipeline.core.layout import session_key
+from pipeline.core.outlived import outlived
 from pipeline.core.portion import AttemptName
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import Session
@@ -102,8 +103,14 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{row['worker_id']}: negative seconds {row['seconds']}"
     billed = {worker["worker_id"]: worker for worker in workers}
     closing_since = universe.closing_since[manifest["started_at"]]
-    for worker_id, session in universe.ledger.sessions().items():
+    sessions = universe.ledger.sessions()
+    after = outlived(manifest, (session.bill for session in sessions.values()))
+    later = {worker.worker_id: worker.seconds for worker in after}
+    for worker_id, session in sessions.items():
         worker = universe.workers[worker_id]
+        told = sum(billed[worker_id]["seconds"].values()) if worker_id in billed else 0.0
+        if told + later.get(worker_id, 0.0) < session.buckets.total / 1e6 - _ROUNDING:
+            yield f"{worker_id}: {told} s billed, {later} s after the closing, {session.buckets}"
         lived = round((worker.process.second_of(session.beat_at) - worker.process.born_at) * 1e6)
         billed_all = session.buckets.total == lived
         # Another thread beats for one that is late, without its latest seconds.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from pipeline.core import layout
+from pipeline.core.cost_report import cost_report
 from pipeline.core.errors import BooksUnbalanced, InputChanged, InputInvalid, Interrupted
 from pipeline.core.manifest import attempt_cost
 from pipeline.core.money import decimal_text, sum_of
+from pipeline.core.outlived import Outlived
 from pipeline.core.shards import Shard
+from pipeline.run import books_of
 from pipeline.stores.memory import MemoryStore
-from pipeline.verify import problems
+from pipeline.verify import problems, remarks
 from tests.simulation.fakes import NoticeAt
 from tests.simulation.memory_rows import MemoryShard, MemorySource
 from tests.simulation.tampering import (
@@ -99,7 +103,7 @@ def test_whatever_stands_in_place_of_a_value_nothing_is_a_traceback(proved: Worl
                     world = copied(proved)
                     change = put(*place, other)
                     (footer(change) if key == PROJECTION else edit(key, change))(world)
-                    found = world.problems()
+                    found = [*world.problems(), *remarks(world.ledger)]
                     assert all("\n" not in problem for problem in found), (key, path, value)
 
 
@@ -214,11 +218,43 @@ def test_a_worker_that_still_lived_when_the_run_was_closed_may_live_on() -> None
     assert world.problems() != [], "a worker's life does not become shorter"
 
 
+def test_what_a_worker_spends_after_the_closing_is_told() -> None:
+    world = closed_early("work")
+    assert remarks(world.ledger) == []
+    session = world.ledger.session("worker-1")
+    assert session is not None
+    edit(SESSION, put("beat", 101))(world)
+    edit(SESSION, put("seconds", "idle", session.buckets.idle / 1e6 + 3600.0))(world)
+    assert world.problems() == []
+    assert remarks(world.ledger) == [
+        "worker 'worker-1' tells of 3600.0 s (1.290000000000 USD) that came after the books were "
+        "closed, and are in none"
+    ]
+    books = books_of(world.ledger, world.provenance, lambda: world.shards, "earlier", world.clock)
+    report = cost_report(books)
+    spent = {"workers": ["worker-1"], "seconds": 3600.0, "cost": "1.290000000000"}
+    assert report["after_closing"] == spent
+    closed = world.ledger.run_manifest()
+    assert closed is not None
+    assert Decimal(report["total"]) == Decimal(closed["cost"]["total"])
+
+
+def test_a_worker_that_came_after_the_closing_spent_all_of_it_then(proved: World) -> None:
+    world = copied(proved)
+    assert remarks(world.ledger) == []
+    world.started = 7
+    world.work()
+    late = world.ledger.session("worker-8")
+    assert late is not None
+    assert remarks(world.ledger) == [str(Outlived("worker-8", late.buckets.total, late.bill.usd))]
+
+
 def test_a_beat_that_arrives_after_newer_ones_is_no_tampering() -> None:
     world = closed_early("work")
     edit(SESSION, put("beat", 0))(world)
     edit(SESSION, put("seconds", "idle", 0.0))(world)
     assert world.problems() == []
+    assert remarks(world.ledger) == [], "nothing of it came after the closing"
     edit(SESSION, put("seconds", "idle", 900.0))(world)
     assert world.problems() != [], "an older beat tells of a shorter life"
 
