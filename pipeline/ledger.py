@@ -16,6 +16,7 @@ from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
+from pipeline.core.spans import proved_by
 from pipeline.documents import GetAll, Json, as_object, dump, dump_for_people, one_by_one, parse
 from pipeline.job_runs import as_job
 from pipeline.portion_ledger import PortionLedger
@@ -279,11 +280,13 @@ class Ledger:
             portion=name.portion,
             take=name.take,
         )
-        account = session.account(name) if session else None
-        if session is None or account is None:
+        if session is None:
+            return attempt
+        attempt = replace(attempt, lived=proved_by((attempt.lived, session.spans)))
+        if (account := session.account(name)) is None:
             return attempt
         useful = account.useful_by_price(session.price)
-        return lost_since(attempt, account.decoded, useful, session.spans)
+        return lost_since(attempt, account.decoded, useful)
 
     def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
         sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}

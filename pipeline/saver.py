@@ -21,6 +21,7 @@ from pipeline.feed import Feed
 from pipeline.held import HeldShard
 from pipeline.ledger import Ledger
 from pipeline.patience import AGAIN_SECONDS, Patience
+from pipeline.superseded import as_they_ended
 from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
@@ -160,10 +161,8 @@ class Saver:
                     self._save(shard, decoded, tokens, "drained")
 
     def _publish(self, shard: HeldShard, decoded: Decoded) -> None:
-        attempts = (
-            *shard.earlier_attempts,
-            self._attempt(shard, decoded[shard.name], "published"),
-        )
+        earlier = shard.earlier_attempts
+        own = self._attempt(shard, decoded[shard.name], "published")
         shard_id = shard.shard.id
         shard.publishing = True
         provenance = self._provenance()
@@ -175,7 +174,7 @@ class Saver:
                 shard.shard,
                 uri,
                 shard.in_order(),
-                attempts,
+                [*as_they_ended(self._ledger, shard_id, earlier), own],
                 shard.quarantined(),
             )
             manifest = json.dumps(document, ensure_ascii=False).encode()

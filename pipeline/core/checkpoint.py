@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,7 +14,6 @@ from pipeline.core.spans import (
     account_to_json,
     all_seconds,
     charges,
-    proved_by,
     spans_of,
     together,
 )
@@ -175,16 +174,10 @@ def fold(checkpoints: Iterable[Checkpoint], finished: FinishedRows | None = None
     )
 
 
-def lost_since(
-    attempt: Attempt,
-    decoded: int,
-    useful_micros: Mapping[NodePrice, int],
-    lived: Sequence[Span] = (),
-) -> Attempt:
+def lost_since(attempt: Attempt, decoded: int, useful_micros: Mapping[NodePrice, int]) -> Attempt:
     """The attempt of a worker that died: what its last beat shows beyond its last checkpoint.
 
-    `decoded` tokens and, by price, `useful_micros` are the beat's totals for this shard and epoch;
-    `lived` is all that the beat tells of.
+    `decoded` tokens and, by price, `useful_micros` are the beat's totals for this shard and epoch.
     """
     spans = together(attempt.spans) if attempt.buckets.total else {}
     for price, useful in useful_micros.items():
@@ -198,5 +191,4 @@ def lost_since(
         buckets=sum(spans.values(), Buckets()),
         earlier=tuple(Span(*span) for span in spans.items() if span[0] != price),
         tokens=replace(attempt.tokens, wasted=max(0, decoded - attempt.tokens.output)),
-        lived=proved_by((attempt.lived, lived)),
     )

@@ -21,19 +21,25 @@ def preempted(books: RunBooks) -> frozenset[str]:
 
     A worker whose attempt on a shard ended `drained` (it was told) or `lost` (it was not), or
     whose session never said that it ended, once the run is over. Books cannot tell a machine that
-    was reclaimed from a person who stopped the run: that interruption counts too. A helper's end
-    on a portion says nothing, for it hands over what it finished (decision 019).
+    was reclaimed from a person who stopped the run: that interruption counts too. One that lost a
+    shard and ended by itself was taken for dead, and merely slow, like one that was `superseded`. A
+    helper's end on a portion says nothing, for it hands over what it finished (decision 019).
     """
-    failed = {row["worker_id"] for row in books.run["workers"] if row["state"] == "failed"}
+    states = {row["worker_id"]: row["state"] for row in books.run["workers"]}
     left = {
         attempt["worker_id"]
         for manifest in books.manifests
         for attempt in manifest["attempts"]
-        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
+        if "portion" not in attempt and _left_early(attempt, states.get(attempt["worker_id"]))
     }
     if books.complete:
-        left |= {row["worker_id"] for row in books.run["workers"] if row["state"] not in ENDED}
-    return frozenset(left - failed)
+        left |= {worker_id for worker_id, state in states.items() if state not in ENDED}
+    return frozenset(name for name in left if states.get(name) != "failed")
+
+
+def _left_early(attempt: Json, state: str | None) -> bool:
+    end = attempt["end"]
+    return end == "drained" or (end == "lost" and state != "ended")
 
 
 def replacements(books: RunBooks, gone: Iterable[str]) -> frozenset[str]:

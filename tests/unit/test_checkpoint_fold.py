@@ -136,16 +136,6 @@ def test_each_second_of_a_dead_worker_keeps_the_price_it_had() -> None:
     )
 
 
-def test_an_attempt_that_was_lost_knows_how_long_its_worker_was_seen_to_live() -> None:
-    """By its last beat, or by its last checkpoint: whichever came later."""
-    price = NodePrice(Decimal(1), "a")
-    saved = Attempt("w", 1, Node(), price, "s", "e", "lost", Buckets(useful=5))
-    at_save, at_beat = Span(price, Buckets(load=9, useful=6)), Span(price, Buckets(9, 0, 11))
-    for older, newer in ((at_save, at_beat), (at_beat, at_save)):
-        lost = lost_since(replace(saved, lived=(older,)), 0, {price: 7}, [newer])
-        assert lost.lived == (Span(price, Buckets(boot=9, load=9, useful=11)),)
-
-
 def test_an_account_that_is_closed_keeps_its_price_when_a_session_gets_another() -> None:
     cheap, dear = NodePrice(Decimal(1), "a"), NodePrice(Decimal(2), "b")
     closed = ShardAccount(1, useful_micros=7).repriced(cheap)

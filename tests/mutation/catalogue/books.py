@@ -16,8 +16,15 @@ MUTANTS = (
         "waste-not-priced",
         "what a dead worker decoded after its last checkpoint is on no shard's bill",
         "pipeline/ledger.py",
-        "        return lost_since(attempt, account.decoded, useful, session.spans)\n",
+        "        return lost_since(attempt, account.decoded, useful)\n",
         "        return attempt\n",
+    ),
+    Mutant(
+        "dead-called-slow",
+        "a worker that died on a shard is called superseded, as if it had lived on",
+        "pipeline/superseded.py",
+        "    return 0 < seen < session.buckets.total\n",
+        "    return True\n",
     ),
     Mutant(
         "silent-attempts-missing",
