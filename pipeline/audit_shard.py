@@ -202,9 +202,12 @@ def _claim_problems(
 
 
 def _strange_prices(attempt: Attempt, session: Session) -> set[NodePrice]:
-    """Prices that the worker never had. A dead one may have had its last after its last beat."""
-    strange = {span.price for span in attempt.spans} - {span.price for span in session.spans}
-    return strange if session.over else strange - {attempt.price}
+    """Prices that the worker never had. A dead one may have had some after its last beat, of which
+    the attempt alone tells, in what it says that the worker had lived."""
+    known = {span.price for span in session.spans}
+    if not session.over:
+        known |= {attempt.price, *(span.price for span in attempt.lived)}
+    return {span.price for span in attempt.spans} - known
 
 
 def _recomputed(
