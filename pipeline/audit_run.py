@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.core import layout
 from pipeline.core.bills import Charge, SessionBill, charges_of, proved
-from pipeline.core.differences import differences
+from pipeline.core.differences import differences, of_another_version
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
 from pipeline.core.run_manifest import run_manifest
@@ -73,6 +73,9 @@ def run_problems(
     sessions: Mapping[str, Session],
 ) -> Iterator[str]:
     """`manifest.json` is what `manifests`, one of each shard, and the sessions give."""
+    if (other := of_another_version(said)) is not None:
+        yield f"manifest.json: the run was closed {other}"
+        return
     tags = said.get("tags")
     provenance = Provenance(
         run_id,

@@ -60,6 +60,7 @@ def _whole(document: Json) -> Table:
     table.add_row("overhead", _usd(document["overhead"]))
     table.add_row("tokens in, out", "{input:,}, {output:,}".format(**document["tokens"]))
     table.add_row("per 1k output tokens", _usd(document["per_1k_output_tokens"]))
+    table.add_row("per 1M tokens, in and out", _usd(document["per_1m_tokens"]))
     table.add_row("on demand", _usd(on_demand["equivalent"]))
     table.add_row("saved", f"{_usd(on_demand['savings'])} ({_percent(on_demand['percent'])})")
     table.add_row("preempted workers", str(preemption["workers"]))

@@ -122,7 +122,7 @@ def _sums(lines: Sequence[Line]) -> Json:
             "wasted": decimal_text(_in_buckets(lines, ("wasted",))),
             "overhead": decimal_text(_in_buckets(lines, OVERHEAD)),
             "unallocated": decimal_text(_total(line for line in lines if line.shard_id is None)),
-            **per_token(total, tokens.output),
+            **per_token(total, tokens.input, tokens.output),
             "on_demand_equivalent": decimal_text(on_demand),
             "savings": decimal_text(savings),
             "savings_percent": decimal_text(percent(savings, on_demand)),

@@ -46,7 +46,12 @@ def run_manifest(
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
     left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
-    output_tokens = sum(manifest["tokens"]["output"] for manifest in manifests)
+    tokens = _sum_counts(
+        [
+            *(manifest["tokens"] for manifest in manifests),
+            *({"wasted": row["tokens"]} for row in unallocated),
+        ]
+    )
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": provenance.run_id,
@@ -61,12 +66,7 @@ def run_manifest(
         }
         | {"finish_reasons": _sum_counts(m["output"]["finish_reasons"] for m in manifests)},
         "model": dict(provenance.model),
-        "tokens": _sum_counts(
-            [
-                *(manifest["tokens"] for manifest in manifests),
-                *({"wasted": row["tokens"]} for row in unallocated),
-            ]
-        ),
+        "tokens": tokens,
         "workers": [
             {
                 "worker_id": bill.worker_id,
@@ -92,7 +92,7 @@ def run_manifest(
             "uncertain_until_closed": decimal_text(
                 sum_of(b.usd_of(b.unknown_micros(finished_at)) for b in bills)
             ),
-            **per_token(total, output_tokens),
+            **per_token(total, tokens.get("input", 0), tokens.get("output", 0)),
         },
         "tags": dict(provenance.tags),
     }

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-from pipeline.core.manifest import per_token
+from pipeline.core.manifest import usd_of_tokens
 from pipeline.core.money import MICROS_PER_SECOND, decimal_of, sum_of
 from pipeline.core.session import Session
 from pipeline.metrics.figures import Figure, known, share
@@ -61,7 +60,7 @@ def run_figures(
         Figure(f"{_USAGE}.output_tokens", tokens["output"], _MODALITY),
         Figure(f"{_USAGE}.cache_read.input_tokens", tokens["cached_input"], _MODALITY),
         *known("spotmill.cost", usd),
-        *known("spotmill.cost.per_1k_output_tokens", _per_1k(usd, tokens["output"])),
+        *known("spotmill.cost.per_1k_output_tokens", usd_of_tokens(1_000, usd, tokens["output"])),
         *_goodput(tokens, sessions),
         Figure("spotmill.tokens.wasted", tokens["wasted"]),
         Figure("spotmill.preemptions", len(published.taken)),
@@ -85,10 +84,6 @@ def run_figures(
         *known("spotmill.prefix_cache.hits", share(tokens["cached_input"], tokens["input"])),
         Figure("spotmill.complete", int(closed is not None)),
     ]
-
-
-def _per_1k(usd: Decimal | None, output_tokens: int) -> Decimal | None:
-    return decimal_of(per_token(usd, output_tokens)["per_1k_output_tokens"])
 
 
 def _goodput(tokens: Mapping[str, int], sessions: Mapping[str, Session]) -> list[Figure]:

@@ -218,7 +218,19 @@ TAMPERINGS = [
         footer(put("job_fingerprint", "sha256:1")),
         "shard 00000: footer: job_fingerprint is",
     ),
-    Tampering("an odd version", footer(put("schema_version", 2)), "schema_version is 2, 1"),
+    Tampering(
+        "a part of another version",
+        footer(put("schema_version", 1)),
+        "footer: the shard was published by another version of spotmill (schema 1,",
+    ),
+    Tampering(
+        "an end of another version",
+        edit(RUN_MANIFEST, put("schema_version", 1)),
+        "manifest.json: the run was closed by another version of spotmill (schema 1,",
+    ),
+    Tampering(
+        "no version", footer(lambda m: m.pop("schema_version")), "footer: schema_version is missing"
+    ),
     Tampering("an attempt is left out", footer(_lose_an_attempt), "its attempts have epochs [2]"),
     Tampering(
         "an epoch twice", footer(put("attempts", 1, "epoch", 1)), "its attempts have epochs [1, 1]"
