@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.manifest import attempt_cost
+from pipeline.core.manifest import charged_usd
 from pipeline.core.money import Buckets, Node, NodePrice, dollars
 from pipeline.core.portion import AttemptName
 from pipeline.core.spans import Span, all_seconds, charges, cost_of, proved_by, together
@@ -94,7 +94,7 @@ class Charge:
     def add(self, shard_id: int, attempt: Mapping[str, Any]) -> None:
         """One attempt, as manifests have it."""
         spans = charges(attempt)
-        self.usd += attempt_cost(attempt) or Decimal(0)
+        self.usd += charged_usd(spans) or Decimal(0)
         for price, buckets in spans:
             self.buckets[price] = self.buckets.get(price, Buckets()) + buckets
         self.decoded[_name(shard_id, attempt)] = _decoded(attempt)

@@ -5,17 +5,17 @@ A line is an attempt on a shard, or what a session cost beyond what shards were 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipeline.core.manifest import attempt_cost
+from pipeline.core.bills import charges_of
+from pipeline.core.manifest import charged_usd
 from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, share_out, sum_of
 from pipeline.core.outlived import Outlived
 from pipeline.core.rows import TokenCounts
-from pipeline.core.spans import Span, charges, together
+from pipeline.core.spans import Span, all_seconds, charges, together
 
 OVERHEAD = ("boot", "load", "idle", "drain")
 
@@ -62,7 +62,7 @@ class Line:
 
 def lines_of(books: RunBooks) -> list[Line]:
     """All of a run's lines. Their sum is the run's total, to the last digit."""
-    charged = _charged(books.manifests)
+    charged = charges_of([] if books.complete else books.manifests)
     workers = {row["worker_id"]: row for row in books.run["workers"]}
     lines = [line for manifest in books.manifests for line in _lines_of_shard(manifest)]
     for row in books.run["unallocated"]:
@@ -70,7 +70,7 @@ def lines_of(books: RunBooks) -> list[Line]:
         spans = charges(_priced(row, worker))
         if not books.complete:
             spans = _not_wasted_yet(
-                spans, charges(_priced(worker, worker)), charged[row["worker_id"]]
+                spans, charges(_priced(worker, worker)), charged[row["worker_id"]].buckets
             )
         started_at, ended_at = books.life_of(row["worker_id"])
         lines.append(
@@ -81,7 +81,7 @@ def lines_of(books: RunBooks) -> list[Line]:
                 tags=books.run["tags"],
                 started_at=started_at,
                 ended_at=ended_at,
-                buckets=_sum(buckets for _, buckets in spans),
+                buckets=all_seconds(spans),
                 usd=_by_bucket(spans, decimal_of(row["cost"])),
                 on_demand_usd=_on_demand(spans),
                 tokens=TokenCounts(wasted=row["tokens"]),
@@ -101,8 +101,8 @@ def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
             tags=manifest["tags"],
             started_at=attempt["started_at"],
             ended_at=attempt["ended_at"],
-            buckets=_sum(buckets for _, buckets in spans),
-            usd=_by_bucket(spans, attempt_cost(attempt)),
+            buckets=all_seconds(spans),
+            usd=_by_bucket(spans, charged_usd(spans)),
             on_demand_usd=_on_demand(spans),
             tokens=tokens,
         )
@@ -152,7 +152,7 @@ def _by_bucket(spans: Sequence[Span], cost: Decimal | None) -> dict[str, Decimal
     for price, buckets in spans:
         for name, micros in buckets.items().items():
             found[name] += dollars(micros, price.usd_per_hour) or Decimal(0)
-    seconds = _sum(buckets for _, buckets in spans).items()
+    seconds = all_seconds(spans).items()
     found[max(OVERHEAD, key=lambda name: seconds[name])] += cost - sum(found.values())
     return found
 
@@ -180,20 +180,3 @@ def _not_wasted_yet(
         still = min(buckets.wasted, max(0, uncharged))
         found.append(Span(price, buckets + Buckets(useful=still, wasted=-still)))
     return found
-
-
-def _charged(
-    manifests: Iterable[Mapping[str, Any]],
-) -> defaultdict[str, defaultdict[NodePrice, Buckets]]:
-    """What shards are charged with, by worker and price."""
-    found: defaultdict[str, defaultdict[NodePrice, Buckets]]
-    found = defaultdict(lambda: defaultdict(Buckets))
-    for manifest in manifests:
-        for attempt in manifest["attempts"]:
-            for price, buckets in charges(attempt):
-                found[attempt["worker_id"]][price] += buckets
-    return found
-
-
-def _sum(buckets: Iterable[Buckets]) -> Buckets:
-    return sum(buckets, Buckets())

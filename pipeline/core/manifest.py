@@ -24,7 +24,7 @@ from pipeline.core.money import (
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.shards import Shard
-from pipeline.core.spans import charges
+from pipeline.core.spans import Span, charges
 
 SCHEMA_VERSION = 2
 FOOTER_KEY = "spotmill.manifest"
@@ -158,8 +158,13 @@ def usd_of_tokens(count: int, total: Decimal | None, tokens: int) -> Decimal | N
 
 def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
     """What a manifest charges for one of its attempts; None when a price is unknown."""
+    return charged_usd(charges(manifest_attempt))
+
+
+def charged_usd(spans: Iterable[Span]) -> Decimal | None:
+    """What a shard is charged with for so much of somebody's time, rounded as its cost is."""
     return sum_of(
         dollars(micros, price.usd_per_hour)
-        for price, buckets in charges(manifest_attempt)
+        for price, buckets in spans
         for micros in (buckets.useful, buckets.wasted, buckets.overhead)
     )
