@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pipeline.core.run_manifest import SessionBill
+from pipeline.core.bills import SessionBill
 from pipeline.core.session import Session
 from pipeline.documents import Json
 from pipeline.ledger import Ledger

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core import layout
-from pipeline.core.differences import differences
+from pipeline.core.bills import Charge, SessionBill, charges_of, proved
+from pipeline.core.differences import differences, of_another_version
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
-from pipeline.core.run_manifest import Charge, SessionBill, charges_of, proved, run_manifest
+from pipeline.core.run_manifest import run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.core.spans import Span, all_seconds, charges
@@ -72,6 +73,9 @@ def run_problems(
     sessions: Mapping[str, Session],
 ) -> Iterator[str]:
     """`manifest.json` is what `manifests`, one of each shard, and the sessions give."""
+    if (other := of_another_version(said)) is not None:
+        yield f"manifest.json: the run was closed {other}"
+        return
     tags = said.get("tags")
     provenance = Provenance(
         run_id,
@@ -122,7 +126,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
         return bill
     then = _at_known_prices(charges(row), bill, row["beat"] > bill.beat)
     # What it was charged with proves a life too, of which the next beat may not yet know.
-    longer = all_seconds(then).total - proved(bill, charge.buckets).buckets.total
+    longer = all_seconds(then).total - proved(bill, charge).buckets.total
     if longer and (longer > 0) != (row["beat"] > bill.beat):
         return bill
     return replace(

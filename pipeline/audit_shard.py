@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.core import layout
 from pipeline.core.checkpoint import Attempt
-from pipeline.core.differences import differences
+from pipeline.core.differences import differences, of_another_version
 from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, ObjectDamaged, in_a_line
 from pipeline.core.lease import Lease
 from pipeline.core.manifest import Provenance, shard_manifest
@@ -64,7 +64,10 @@ def audit_shard(
             problems += _quarantine_problems(said, rows)
             # The engine's deaths are told in checkpoints, which nobody keeps: the footer's word.
             manifest.pop("quarantined", None)
-            problems += (f"footer: {difference}" for difference in differences(said, manifest))
+            if (other := of_another_version(said)) is not None:
+                problems.append(f"footer: the shard was published {other}")
+            else:
+                problems += (f"footer: {difference}" for difference in differences(said, manifest))
     except ObjectDamaged as damage:
         problems.append(f"damaged: {in_a_line(damage)}")
     except MISSHAPEN as problem:
@@ -202,9 +205,12 @@ def _claim_problems(
 
 
 def _strange_prices(attempt: Attempt, session: Session) -> set[NodePrice]:
-    """Prices that the worker never had. A dead one may have had its last after its last beat."""
-    strange = {span.price for span in attempt.spans} - {span.price for span in session.spans}
-    return strange if session.over else strange - {attempt.price}
+    """Prices that the worker never had. A dead one may have had some after its last beat, of which
+    the attempt alone tells, in what it says that the worker had lived."""
+    known = {span.price for span in session.spans}
+    if not session.over:
+        known |= {attempt.price, *(span.price for span in attempt.lived)}
+    return {span.price for span in attempt.spans} - known
 
 
 def _recomputed(

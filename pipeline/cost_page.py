@@ -16,6 +16,10 @@ _UNBOUNDED = 10_000
 MOST_ROWS = 200
 """As many as a person may look through, and Rich lays out in a fraction of a second."""
 _BUCKETS = ("boot", "load", "useful", "wasted", "idle", "drain")
+_UNCERTAIN = {
+    "uncertain": "beyond it, uncertain",
+    "uncertain_until_closed": "  by wall clocks, at most",
+}
 _PREEMPTION = ("wasted_work", "unpublished", "drain", "replacement_boot", "replacement_load")
 
 
@@ -47,13 +51,18 @@ def _whole(document: Json) -> Table:
     table.add_row("total", _usd(document["total"]))
     table.add_row("  charged to shards", _usd(document["allocated"]))
     table.add_row("  charged to none", _usd(document["unallocated"]))
-    if document.get("uncertain") is not None and Decimal(document["uncertain"]):
-        table.add_row("beyond it, uncertain", _usd(document["uncertain"]))
+    for key, words in _UNCERTAIN.items():
+        if document.get(key) is not None and Decimal(document[key]):
+            table.add_row(words, _usd(document[key]))
+    if (after := document["after_closing"])["workers"]:
+        spent = f"{_usd(after['cost'])} ({', '.join(after['workers'])})"
+        table.add_row("after the closing, in no book", spent)
     table.add_row("useful", _usd(document["useful"]))
     table.add_row("wasted", _usd(document["wasted"]))
     table.add_row("overhead", _usd(document["overhead"]))
     table.add_row("tokens in, out", "{input:,}, {output:,}".format(**document["tokens"]))
     table.add_row("per 1k output tokens", _usd(document["per_1k_output_tokens"]))
+    table.add_row("per 1M tokens, in and out", _usd(document["per_1m_tokens"]))
     table.add_row("on demand", _usd(on_demand["equivalent"]))
     table.add_row("saved", f"{_usd(on_demand['savings'])} ({_percent(on_demand['percent'])})")
     table.add_row("preempted workers", str(preemption["workers"]))

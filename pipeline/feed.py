@@ -13,6 +13,7 @@ from pipeline.core.portion import AttemptName, rows_to_spare
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import ShardAccount
+from pipeline.core.spans import Span
 from pipeline.errands import Errands
 from pipeline.held import HeldShard
 from pipeline.preparing import Line, Prepared
@@ -57,6 +58,11 @@ class Feed:
     def price(self) -> NodePrice:
         """What an hour of this worker costs now."""
         return self._sheet.price
+
+    @property
+    def lived(self) -> tuple[Span, ...]:
+        """All of this worker's seconds so far, of which those shared out are a part."""
+        return self._sheet.spans
 
     @property
     def window(self) -> int:

@@ -92,7 +92,7 @@ def _hosted(model: str, amount: Amount, at: datetime) -> Json:
         "input_per_1m": decimal_text((per_input * 1_000_000).normalize()),
         "output_per_1m": decimal_text((per_output * 1_000_000).normalize()),
         "total": decimal_text(total),
-        **per_token(total, amount.output_tokens),
+        **per_token(total, amount.input_tokens, amount.output_tokens),
         "times_ours": decimal_text(times),
     }
 

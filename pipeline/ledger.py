@@ -16,6 +16,7 @@ from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
 from pipeline.core.session import Session
+from pipeline.core.spans import proved_by
 from pipeline.core.times import later_of
 from pipeline.documents import GetAll, Json, as_object, dump, dump_for_people, one_by_one, parse
 from pipeline.job_runs import as_job
@@ -283,8 +284,10 @@ class Ledger:
             portion=name.portion,
             take=name.take,
         )
-        account = session.account(name) if session else None
-        if session is None or account is None:
+        if session is None:
+            return attempt
+        attempt = replace(attempt, lived=proved_by((attempt.lived, session.spans)))
+        if (account := session.account(name)) is None:
             return attempt
         if session.still_at(name):
             attempt = replace(attempt, ended_at=later_of(attempt.ended_at, session.beat_at))

@@ -19,7 +19,7 @@ from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import device_at_hand
 from pipeline.job import JobSpec, fingerprint
 from pipeline.job_speculative import SpeculativeSpec
-from pipeline.verify import problems
+from pipeline.verify import problems, remarks
 from pipeline.wiring import job_of_run, planned, require_job
 
 SAMPLED_ROWS = 32
@@ -49,6 +49,7 @@ def verify(here: JobAtHand, deep_rows: int | None = None, seed: int = 0) -> dict
         "run_id": here.run_id,
         "verified": not found,
         "problems": found,
+        "remarks": remarks(here.ledger),
         "deep": None if deep is None else deep.to_json(),
     }
 

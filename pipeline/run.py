@@ -13,6 +13,7 @@ from pipeline.core.cost_lines import RunBooks
 from pipeline.core.crowding import crowded
 from pipeline.core.errors import InputChanged, RunConflict
 from pipeline.core.manifest import Provenance
+from pipeline.core.outlived import outlived
 from pipeline.core.ports import Clock
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.session import Session
@@ -138,4 +139,5 @@ def books_of(
         worker_id: (session.began_at, session.beat_at)
         for worker_id, session in found.sessions.items()
     }
-    return RunBooks(run, found.manifests, lived, complete=closed is not None)
+    more = [] if closed is None else outlived(closed, found.bills)
+    return RunBooks(run, found.manifests, lived, complete=closed is not None, outlived=more)

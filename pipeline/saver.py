@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from pipeline.core.checkpoint import Attempt, AttemptEnd, Checkpoint
@@ -20,6 +21,7 @@ from pipeline.feed import Feed
 from pipeline.held import HeldShard
 from pipeline.ledger import Ledger
 from pipeline.patience import AGAIN_SECONDS, Patience
+from pipeline.superseded import as_they_ended
 from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
@@ -137,8 +139,9 @@ class Saver:
         )
 
     def _attempt(self, shard: HeldShard, decoded: int, end: AttemptEnd) -> Attempt:
-        price = self._feed.price
-        return shard.attempt(decoded, self._settings.node, price, self._clock.timestamp(), end)
+        node, now = self._settings.node, self._clock.timestamp()
+        attempt = shard.attempt(decoded, node, self._feed.price, now, end)
+        return replace(attempt, lived=self._feed.lived)
 
     def publish_what_is_complete(self) -> None:
         now = self._clock.now()
@@ -158,10 +161,8 @@ class Saver:
                     self._save(shard, decoded, tokens, "drained")
 
     def _publish(self, shard: HeldShard, decoded: Decoded) -> None:
-        attempts = (
-            *shard.earlier_attempts,
-            self._attempt(shard, decoded[shard.name], "published"),
-        )
+        earlier = shard.earlier_attempts
+        own = self._attempt(shard, decoded[shard.name], "published")
         shard_id = shard.shard.id
         shard.publishing = True
         provenance = self._provenance()
@@ -173,7 +174,7 @@ class Saver:
                 shard.shard,
                 uri,
                 shard.in_order(),
-                attempts,
+                [*as_they_ended(self._ledger, shard_id, earlier), own],
                 shard.quarantined(),
             )
             manifest = json.dumps(document, ensure_ascii=False).encode()

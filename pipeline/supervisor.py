@@ -24,14 +24,13 @@ from pipeline.core.lease import BEATS_IN_A_LEASE, BeatWatch
 from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
 from pipeline.departure import Departure
+from pipeline.last_beats import wait_for_pool, wait_for_sessions
 from pipeline.ledger import Ledger
 
 log = logging.getLogger("spotmill.run")
 
 Told: TypeAlias = Callable[[Mapping[str, Session], Collection[int]], None]
 """Is shown the sessions and the published shards of a tick, and must not take time."""
-
-_LAST_BEAT_SECONDS = 60.0
 
 FATAL_ERRORS = frozenset(
     {"JobInvalid", "EngineRefused", "InputChanged", "InputInvalid", "StoreDenied"}
@@ -103,7 +102,8 @@ class Supervisor:
         self._answered = clock.now()
 
     def run(self) -> None:
-        """Return when every shard is published and the workers are gone.
+        """Return when every shard is published and the run's workers are gone, whoever started
+        them, as far as that can be waited for.
 
         Raises `Interrupted`, `BudgetReached` or `WorkersFailed`, after the workers were asked to
         drain: what they finished is saved in each case.
@@ -112,7 +112,7 @@ class Supervisor:
         try:
             while not self._tick_with_patience():
                 self._clock.sleep(self._fleet.tick_seconds)
-            self._wait_for_last_beats()
+            wait_for_pool(self._pool, self._clock)
         except BudgetReached as reached:
             # Workers that nobody stops would spend what nobody has.
             patience = self._fleet.patience_seconds
@@ -120,6 +120,11 @@ class Supervisor:
             raise
         finally:
             self._stop_workers(patience)
+        wait_for_sessions(
+            *(self._ledger, self._clock, self._watch, self._departure),
+            lease_seconds=self._fleet.lease_seconds,
+            every_seconds=self._fleet.tick_seconds,
+        )
 
     def _end_allowance(self, reason: str) -> None:
         try:
@@ -277,16 +282,6 @@ class Supervisor:
                 lease_seconds=self._fleet.lease_seconds,
             )
         }
-
-    def _wait_for_last_beats(self) -> None:
-        """Workers end by themselves when nothing is left; their last beat completes their bill."""
-        deadline = self._clock.now() + _LAST_BEAT_SECONDS
-        while self._pool.running() and self._clock.now() < deadline:
-            try:
-                self._pool.ended()
-            except PoolUnavailable as problem:
-                log.warning("pool: %s", problem)
-            self._clock.sleep(0.1)
 
 
 def _raise_fatal(sessions: Mapping[str, Session], wanted: int) -> None:

@@ -77,6 +77,10 @@ class Timesheet:
         return decoded
 
     @property
+    def spans(self) -> tuple[Span, ...]:
+        return spans_of(self.price, self.buckets, self.earlier)
+
+    @property
     def all_shared(self) -> bool:
         """Whether no second waits to be shared out, with the price that it had."""
         return self._unshared_useful == 0

@@ -8,8 +8,10 @@ from typing import Any
 from pipeline.audit_run import foreign_objects, run_problems, sessions_of
 from pipeline.audit_shard import audit_shard
 from pipeline.core.errors import ObjectDamaged, in_a_line
+from pipeline.core.outlived import outlived
 from pipeline.core.ports import InputSource
 from pipeline.core.shards import Shard
+from pipeline.documents import MISSHAPEN
 from pipeline.ledger import Ledger
 
 Json = Mapping[str, Any]
@@ -42,6 +44,21 @@ def problems(ledger: Ledger, shards: Sequence[Shard], source: InputSource) -> It
         yield "manifest.json: not compared, since the shards above cannot be added up"
     else:
         yield from run_problems(ledger.run_id, run, fingerprint, shards, manifests, sessions)
+
+
+def remarks(ledger: Ledger) -> list[str]:
+    """What somebody ought to know of a closed run in which nothing is wrong: what was spent after
+    its books were closed, and is in none."""
+    run, _ = _read("manifest.json", ledger.run_manifest)
+    if run is None:
+        return []
+    sessions, _ = sessions_of(ledger)
+    try:
+        found = outlived(run, [session.bill for _, session in sorted(sessions.items())])
+    except MISSHAPEN:
+        # Which is a problem, and told as such.
+        return []
+    return [str(worker) for worker in found]
 
 
 def _read(name: str, read: Callable[[], Json | None]) -> tuple[Json | None, list[str]]:

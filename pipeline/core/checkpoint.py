@@ -9,7 +9,14 @@ from typing import Any, Literal
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, FinishedRows, TokenCounts
-from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of, together
+from pipeline.core.spans import (
+    Span,
+    account_to_json,
+    all_seconds,
+    charges,
+    spans_of,
+    together,
+)
 
 AttemptEnd = Literal["published", "drained", "lost", "superseded"]
 
@@ -33,6 +40,9 @@ class Attempt:
     take: int = 0
     earlier: tuple[Span, ...] = ()
     """The part of `buckets` that had other prices, before the one of now."""
+    lived: tuple[Span, ...] = ()
+    """All that its worker had lived when this was written, at whatever work: the bound of what can
+    be charged for it, should it die. () in what earlier versions wrote."""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -57,6 +67,7 @@ class Attempt:
             "rows": self.rows,
             "tokens": asdict(self.tokens),
             "end": self.end,
+            **({"lived": account_to_json(self.lived)} if self.lived else {}),
         }
 
     @staticmethod
@@ -76,6 +87,7 @@ class Attempt:
             portion=document.get("portion", {}).get("number", 0),
             take=document.get("portion", {}).get("take", 0),
             earlier=tuple(spans[:-1]),
+            lived=tuple(charges(document["lived"])) if "lived" in document else (),
         )
 
 

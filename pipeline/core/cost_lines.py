@@ -5,17 +5,18 @@ A line is an attempt on a shard, or what a session cost beyond what shards were 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from pipeline.core.attempt_shares import shares_of_attempts
-from pipeline.core.manifest import attempt_cost
+from pipeline.core.bills import charges_of
+from pipeline.core.manifest import charged_usd
 from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, sum_of
+from pipeline.core.outlived import Outlived
 from pipeline.core.rows import TokenCounts
-from pipeline.core.spans import Span, charges, together
+from pipeline.core.spans import Span, all_seconds, charges, together
 
 OVERHEAD = ("boot", "load", "idle", "drain")
 
@@ -28,12 +29,13 @@ Life: TypeAlias = tuple[str, str]
 class RunBooks:
     """A run's manifest, and its shards'. Of a run in progress (not `complete`), the one that it
     would have if it ended with what is published. `lived` has the first and the last beat's time
-    by worker."""
+    by worker, `outlived` what they tell of that a complete one does not have."""
 
     run: Mapping[str, Any]
     manifests: Sequence[Mapping[str, Any]]
     lived: Mapping[str, Life]
     complete: bool
+    outlived: Sequence[Outlived] = ()
 
     def life_of(self, worker_id: str) -> Life:
         """Where its session is gone, the run's."""
@@ -65,7 +67,7 @@ class Line:
 
 def lines_of(books: RunBooks) -> list[Line]:
     """All of a run's lines. Their sum is the run's total, to the last digit."""
-    charged = _charged(books.manifests)
+    charged = charges_of([] if books.complete else books.manifests)
     workers = {row["worker_id"]: row for row in books.run["workers"]}
     lines = [line for manifest in books.manifests for line in _lines_of_shard(manifest)]
     for row in books.run["unallocated"]:
@@ -73,7 +75,7 @@ def lines_of(books: RunBooks) -> list[Line]:
         spans = charges(priced(row, worker))
         if not books.complete:
             spans = _not_wasted_yet(
-                spans, charges(priced(worker, worker)), charged[row["worker_id"]]
+                spans, charges(priced(worker, worker)), charged[row["worker_id"]].buckets
             )
         started_at, ended_at = books.life_of(row["worker_id"])
         lines.append(
@@ -84,7 +86,7 @@ def lines_of(books: RunBooks) -> list[Line]:
                 tags=books.run["tags"],
                 started_at=started_at,
                 ended_at=ended_at,
-                buckets=_sum(buckets for _, buckets in spans),
+                buckets=all_seconds(spans),
                 usd=by_bucket(spans, decimal_of(row["cost"])),
                 on_demand_usd=_on_demand(spans),
                 tokens=TokenCounts(wasted=row["tokens"]),
@@ -103,8 +105,8 @@ def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
             tags=manifest["tags"],
             started_at=attempt["started_at"],
             ended_at=attempt["ended_at"],
-            buckets=_sum(buckets for _, buckets in spans),
-            usd=by_bucket(spans, attempt_cost(attempt)),
+            buckets=all_seconds(spans),
+            usd=by_bucket(spans, charged_usd(spans)),
             on_demand_usd=_on_demand(spans),
             tokens=share.tokens,
         )
@@ -120,7 +122,7 @@ def by_bucket(spans: Sequence[Span], cost: Decimal | None) -> dict[str, Decimal]
         for name, micros in buckets.items().items():
             found[name] += dollars(micros, price.usd_per_hour) or Decimal(0)
     left = cost - sum(found.values())
-    seconds = _sum(buckets for _, buckets in spans).items()
+    seconds = all_seconds(spans).items()
     longest_first = sorted(OVERHEAD, key=lambda name: -seconds[name])
     for name in (*longest_first, "wasted", "useful"):
         part = max(left, -found[name])
@@ -154,20 +156,3 @@ def _not_wasted_yet(
         still = min(buckets.wasted, max(0, uncharged))
         found.append(Span(price, buckets + Buckets(useful=still, wasted=-still)))
     return found
-
-
-def _charged(
-    manifests: Iterable[Mapping[str, Any]],
-) -> defaultdict[str, defaultdict[NodePrice, Buckets]]:
-    """What shards are charged with, by worker and price."""
-    found: defaultdict[str, defaultdict[NodePrice, Buckets]]
-    found = defaultdict(lambda: defaultdict(Buckets))
-    for manifest in manifests:
-        for attempt in manifest["attempts"]:
-            for price, buckets in charges(attempt):
-                found[attempt["worker_id"]][price] += buckets
-    return found
-
-
-def _sum(buckets: Iterable[Buckets]) -> Buckets:
-    return sum(buckets, Buckets())

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from pipeline.core.cost_days import by_day
 from pipeline.core.cost_lines import OVERHEAD, Line, RunBooks, lines_of
 from pipeline.core.manifest import CURRENCY, per_token
-from pipeline.core.money import Buckets, decimal_text, sum_of
+from pipeline.core.money import MICROS_PER_SECOND, Buckets, decimal_text, sum_of
 from pipeline.core.percent import percent
 from pipeline.core.preemption import preempted, price_of_preemption
 from pipeline.core.rows import TokenCounts
@@ -20,6 +20,8 @@ By: TypeAlias = Literal["shard", "worker", "zone", "day", "tag"]
 Key: TypeAlias = int | str | tuple[tuple[str, str | None], ...] | None
 Json = dict[str, Any]
 
+_UNCERTAIN = ("uncertain", "uncertain_until_closed")
+"""Beyond the total: see `core.bills`. Earlier versions closed books with one of them, or none."""
 _OF_A_RUN = ("useful", "wasted", "overhead", "per_1k_output_tokens", "per_1m_tokens")
 
 
@@ -29,7 +31,8 @@ def cost_report(books: RunBooks, by: By = "worker", tag: str | None = None) -> J
 
     However it is shared out, the rows' seconds, tokens and dollars sum to the run's. What no shard
     is charged with is the row without a shard; elsewhere it is part of its worker's zone, day and
-    tags, and `unallocated` says how much it is.
+    tags, and `unallocated` says how much it is. What was spent `after_closing` is in no row and no
+    sum.
     """
     lines = lines_of(books)
     whole = _sums(lines)
@@ -45,11 +48,12 @@ def cost_report(books: RunBooks, by: By = "worker", tag: str | None = None) -> J
         "total": cost["total"],
         "allocated": decimal_text(_total(line for line in lines if line.shard_id is not None)),
         "unallocated": cost["unallocated"],
-        **(
-            {"uncertain": books.run["cost"]["uncertain"]}
-            if "uncertain" in books.run["cost"]
-            else {}
-        ),
+        **{key: books.run["cost"][key] for key in _UNCERTAIN if key in books.run["cost"]},
+        "after_closing": {
+            "workers": [worker.worker_id for worker in books.outlived],
+            "seconds": sum(worker.micros for worker in books.outlived) / MICROS_PER_SECOND,
+            "cost": decimal_text(sum_of(worker.usd for worker in books.outlived)),
+        },
         **{key: cost[key] for key in _OF_A_RUN},
         "on_demand": {
             "equivalent": cost["on_demand_equivalent"],
@@ -121,7 +125,7 @@ def _sums(lines: Sequence[Line]) -> Json:
             "wasted": decimal_text(_in_buckets(lines, ("wasted",))),
             "overhead": decimal_text(_in_buckets(lines, OVERHEAD)),
             "unallocated": decimal_text(_total(line for line in lines if line.shard_id is None)),
-            **per_token(total, tokens.output),
+            **per_token(total, tokens.input, tokens.output),
             "on_demand_equivalent": decimal_text(on_demand),
             "savings": decimal_text(savings),
             "savings_percent": decimal_text(percent(savings, on_demand)),

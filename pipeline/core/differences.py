@@ -5,7 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+from pipeline.core.manifest import SCHEMA_VERSION
+
 _LONGEST = 60
+
+
+def of_another_version(said: Mapping[str, object]) -> str | None:
+    """By whom a manifest was written that does not claim to be of this version's making, whose
+    figures then follow from the same facts by other rules."""
+    version = said.get("schema_version")
+    if not isinstance(version, int) or version == SCHEMA_VERSION:
+        return None
+    return (
+        f"by another version of spotmill (schema {version}, this one's is {SCHEMA_VERSION}), which "
+        "alone can work it out again"
+    )
 
 
 def differences(said: object, made: object, at: str = "") -> Iterator[str]:

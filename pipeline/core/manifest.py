@@ -1,7 +1,8 @@
 """What a shard cost and how it was made, as a JSON document (DESIGN §10).
 
 It is a fold over what is stored. Seconds are floats with microseconds, money is a decimal string
-so that no reader rounds it by accident, and null money means an unknown price.
+so that no reader rounds it by accident, and null money means an unknown price. Of version 2 on,
+`per_1m_tokens` is the cost of a million tokens of both kinds; it was that of output tokens alone.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pipeline.core.money import (
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.shards import Shard
-from pipeline.core.spans import charges
+from pipeline.core.spans import Span, charges
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FOOTER_KEY = "spotmill.manifest"
 CURRENCY = "USD"
 Json: TypeAlias = dict[str, Any]
@@ -99,7 +100,7 @@ def shard_manifest(
             {"row": row, "strikes": [asdict(strike) for strike in strikes]}
             for row, strikes in quarantined.items()
         ],
-        "cost": _shard_cost(attempts, tokens.output),
+        "cost": _shard_cost(attempts, tokens),
         "tags": dict(provenance.tags),
     }
 
@@ -119,7 +120,7 @@ def _tokens_of(rows: Iterable[FinishedRow], attempts: Iterable[Attempt]) -> Toke
     )
 
 
-def _shard_cost(attempts: Sequence[Attempt], output_tokens: int) -> Json:
+def _shard_cost(attempts: Sequence[Attempt], tokens: TokenCounts) -> Json:
     spans = [span for attempt in attempts for span in attempt.spans]
     useful = sum_of(dollars(s.useful, price.usd_per_hour) for price, s in spans)
     wasted = sum_of(dollars(s.wasted, price.usd_per_hour) for price, s in spans)
@@ -132,29 +133,38 @@ def _shard_cost(attempts: Sequence[Attempt], output_tokens: int) -> Json:
         "useful": decimal_text(useful),
         "wasted": decimal_text(wasted),
         "overhead": decimal_text(overhead),
-        **per_token(total, output_tokens),
+        **per_token(total, tokens.input, tokens.output),
         "on_demand_equivalent": decimal_text(on_demand),
         "savings": decimal_text(None if on_demand is None or total is None else on_demand - total),
     }
 
 
-def per_token(total: Decimal | None, output_tokens: int) -> Json:
-    """What a thousand and a million output tokens cost; None where that is unknown."""
+def per_token(total: Decimal | None, input_tokens: int, output_tokens: int) -> Json:
+    """What tokens cost, all of `total` in it: `per_1k_output_tokens` is a thousand of those that
+    came out, `per_1m_tokens` a million of both kinds, put in and come out. None where unknown."""
+    both = input_tokens + output_tokens
+    return {
+        "per_1k_output_tokens": decimal_text(usd_of_tokens(1_000, total, output_tokens)),
+        "per_1m_tokens": decimal_text(usd_of_tokens(1_000_000, total, both)),
+    }
 
-    def per(tokens: int) -> str | None:
-        if total is None or output_tokens == 0:
-            return None
-        return decimal_text(
-            (total * tokens / output_tokens).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
-        )
 
-    return {"per_1k_output_tokens": per(1_000), "per_1m_tokens": per(1_000_000)}
+def usd_of_tokens(count: int, total: Decimal | None, tokens: int) -> Decimal | None:
+    """What `count` of the `tokens` cost that cost `total` together."""
+    if total is None or tokens == 0:
+        return None
+    return (total * count / tokens).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
 
 
 def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
     """What a manifest charges for one of its attempts; None when a price is unknown."""
+    return charged_usd(charges(manifest_attempt))
+
+
+def charged_usd(spans: Iterable[Span]) -> Decimal | None:
+    """What a shard is charged with for so much of somebody's time, rounded as its cost is."""
     return sum_of(
         dollars(micros, price.usd_per_hour)
-        for price, buckets in charges(manifest_attempt)
+        for price, buckets in spans
         for micros in (buckets.useful, buckets.wasted, buckets.overhead)
     )

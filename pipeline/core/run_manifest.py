@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from decimal import Decimal
-from fractions import Fraction
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict
 from typing import Any
 
+from pipeline.core.bills import ENDED, Charge, SessionBill, charges_of, left_of, proved
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.manifest import (
     CURRENCY,
@@ -18,74 +17,9 @@ from pipeline.core.manifest import (
     attempt_cost,
     per_token,
 )
-from pipeline.core.money import (
-    MICROS_PER_SECOND,
-    Buckets,
-    Node,
-    NodePrice,
-    decimal_of,
-    decimal_text,
-    dollars,
-    sum_of,
-)
-from pipeline.core.portion import AttemptName
+from pipeline.core.money import MICROS_PER_SECOND, decimal_of, decimal_text, sum_of
 from pipeline.core.shards import Shard
-from pipeline.core.spans import Span, account_to_json, all_seconds, charges, cost_of, together
-
-ENDED = frozenset({"ended", "failed"})
-"""States in which a session's own account is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionBill:
-    """One worker session, as the beat of this number left it.
-
-    Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
-    where it did not publish the shard itself. `start` says how its engine came about. One that did
-    not end may have lived longer, by `lease_micros` as far as anybody knows. `began_at` is when its
-    process did, by its own clock. Its prices are those of its `node_share` of the machine.
-    """
-
-    worker_id: str
-    node: Node
-    spans: tuple[Span, ...]
-    state: str
-    decoded: int = 0
-    beat: int = 0
-    unshared: int = 0
-    attempts: Mapping[AttemptName, int] = field(default_factory=dict)
-    start: Mapping[str, Any] | None = None
-    lease_micros: int = 0
-    began_at: str | None = None
-    node_share: Fraction = Fraction(1)
-
-    @property
-    def buckets(self) -> Buckets:
-        return all_seconds(self.spans)
-
-    @property
-    def price(self) -> NodePrice:
-        """The newest."""
-        return self.spans[-1].price
-
-    @property
-    def usd(self) -> Decimal | None:
-        return cost_of(self.spans)
-
-    def so_far(self, published: Collection[int]) -> SessionBill:
-        """The bill in a run of which these shards are published and others are not yet: what was
-        decoded for those is no waste yet, for it may be of use."""
-        known = {name: n for name, n in self.attempts.items() if name.shard_id in published}
-        return replace(self, attempts=known)
-
-    @property
-    def uncertain_micros(self) -> int:
-        """What may have come after the last beat of one that did not end; no sum holds it."""
-        return 0 if self.state in ENDED else self.lease_micros
-
-    @property
-    def uncertain_usd(self) -> Decimal | None:
-        return dollars(self.uncertain_micros, self.price.usd_per_hour)
+from pipeline.core.spans import account_to_json
 
 
 def run_manifest(
@@ -99,24 +33,25 @@ def run_manifest(
     """The run's closing document. Raises `BooksUnbalanced` when counts or money do not add up.
 
     What a session cost beyond what shards were charged for it is an unallocated row (boot, load,
-    waiting, work nobody published), so shards + unallocated = bills holds by construction; what
-    can fail, and is checked, is that shards were charged more than the session lasted.
+    waiting, work nobody published), so shards + unallocated = bills holds by construction. What
+    can fail, and is checked worker by worker and shard by shard, so that an unknown price hides
+    nothing of the others: that shards are charged for more than a session had, of whatever kind and
+    at whatever price, or for one that is not there, and that a shard's cost is its attempts'.
     """
     _check_counts(planned, manifests)
     charged = charges_of(manifests)
-    bills = [proved(bill, charged[bill.worker_id].buckets) for bill in bills]
+    _check_charges(manifests, charged, {bill.worker_id for bill in bills})
+    bills = [proved(bill, charged[bill.worker_id]) for bill in bills]
     unallocated = [_unallocated(bill, charged[bill.worker_id]) for bill in bills]
     allocated = sum_of(decimal_of(manifest["cost"]["total"]) for manifest in manifests)
     total = sum_of(bill.usd for bill in bills)
     left_over = sum_of(decimal_of(row["cost"]) for row in unallocated)
-    if None not in (allocated, total, left_over) and allocated + left_over != total:  # type: ignore[operator]
-        raise BooksUnbalanced(
-            f"shards {allocated} + unallocated {left_over} is not the workers' bill {total}",
-            where=provenance.run_id,
-            why="a worker is charged for in a shard but has no session, or a manifest was altered",
-            hint="run `spotmill verify` on this run",
-        )
-    output_tokens = sum(manifest["tokens"]["output"] for manifest in manifests)
+    tokens = _sum_counts(
+        [
+            *(manifest["tokens"] for manifest in manifests),
+            *({"wasted": row["tokens"]} for row in unallocated),
+        ]
+    )
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": provenance.run_id,
@@ -131,12 +66,7 @@ def run_manifest(
         }
         | {"finish_reasons": _sum_counts(m["output"]["finish_reasons"] for m in manifests)},
         "model": dict(provenance.model),
-        "tokens": _sum_counts(
-            [
-                *(manifest["tokens"] for manifest in manifests),
-                *({"wasted": row["tokens"]} for row in unallocated),
-            ]
-        ),
+        "tokens": tokens,
         "workers": [
             {
                 "worker_id": bill.worker_id,
@@ -145,7 +75,7 @@ def run_manifest(
                 **({"node_share": str(bill.node_share)} if bill.node_share != 1 else {}),
                 **account_to_json(bill.spans),
                 "cost": decimal_text(bill.usd),
-                **({"uncertain": _uncertain(bill)} if bill.uncertain_micros else {}),
+                **({} if bill.state in ENDED else {"uncertain": _uncertain(bill, finished_at)}),
                 "state": bill.state,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
@@ -159,8 +89,11 @@ def run_manifest(
             "total": decimal_text(total),
             "allocated": decimal_text(allocated),
             "unallocated": decimal_text(left_over),
-            "uncertain": decimal_text(sum_of(bill.uncertain_usd for bill in bills)),
-            **per_token(total, output_tokens),
+            "uncertain": decimal_text(sum_of(b.usd_of(b.uncertain_micros) for b in bills)),
+            "uncertain_until_closed": decimal_text(
+                sum_of(b.usd_of(b.unknown_micros(finished_at)) for b in bills)
+            ),
+            **per_token(total, tokens.get("input", 0), tokens.get("output", 0)),
         },
         "tags": dict(provenance.tags),
     }
@@ -185,97 +118,49 @@ def _check_counts(planned: Sequence[Shard], manifests: Sequence[Mapping[str, Any
             )
 
 
-@dataclass(slots=True)
-class Charge:
-    """What shards are charged with for one worker, in all."""
-
-    usd: Decimal = Decimal(0)
-    buckets: dict[NodePrice, Buckets] = field(default_factory=dict)
-    decoded: dict[AttemptName, int] = field(default_factory=dict)
-
-
-def charges_of(manifests: Iterable[Mapping[str, Any]]) -> defaultdict[str, Charge]:
-    """By worker; nothing for those that shards are not charged for."""
-    found: defaultdict[str, Charge] = defaultdict(Charge)
+def _check_charges(
+    manifests: Sequence[Mapping[str, Any]], charged: Mapping[str, Charge], known: Set[str]
+) -> None:
     for manifest in manifests:
-        for attempt in manifest["attempts"]:
-            charge = found[attempt["worker_id"]]
-            charge.usd += attempt_cost(attempt) or Decimal(0)
-            for price, buckets in charges(attempt):
-                charge.buckets[price] = charge.buckets.get(price, Buckets()) + buckets
-            charge.decoded[_name(manifest["shard_id"], attempt)] = _decoded(attempt)
-    return found
+        said = decimal_of(manifest["cost"]["total"])
+        follows = sum_of(attempt_cost(attempt) for attempt in manifest["attempts"])
+        if said != follows:
+            raise BooksUnbalanced(
+                f"shard {manifest['shard_id']}: its cost is {said}, its attempts' is {follows}",
+                why="its manifest was altered",
+                hint="run `spotmill verify` on this run",
+            )
+    for worker_id, charge in charged.items():
+        micros = sum(buckets.total for buckets in charge.buckets.values())
+        if micros and worker_id not in known:
+            raise BooksUnbalanced(
+                f"worker {worker_id}: shards are charged {micros / 1e6:.6f} s of it, and it has no "
+                "session",
+                where=f"shards {charge.shards}",
+                why=f"sessions/{worker_id}.json is gone, or a shard's manifest was altered",
+                hint="put the session back, if the store keeps earlier versions of objects",
+            )
 
 
-def _uncertain(bill: SessionBill) -> Json:
-    seconds = bill.uncertain_micros / MICROS_PER_SECOND
-    return {"seconds": seconds, "cost": decimal_text(bill.uncertain_usd)}
+def _uncertain(bill: SessionBill, closed_at: str) -> Json:
+    """What a worker that did not end may have cost beyond its bill: as a rule, and at the most."""
+    at_most = bill.unknown_micros(closed_at)
+    return {**_more(bill, bill.uncertain_micros), "until_closed": _more(bill, at_most)}
 
 
-def _name(shard_id: int, manifest_attempt: Mapping[str, Any]) -> AttemptName:
-    portion = manifest_attempt.get("portion", {})
-    return AttemptName(
-        shard_id, manifest_attempt["epoch"], portion.get("number", 0), portion.get("take", 0)
-    )
-
-
-def _decoded(manifest_attempt: Mapping[str, Any]) -> int:
-    tokens = manifest_attempt["tokens"]
-    decoded: int = tokens["output"] + tokens["wasted"]
-    return decoded
-
-
-def proved(bill: SessionBill, charged: Mapping[NodePrice, Buckets]) -> SessionBill:
-    """A worker that died lived at least as long as its checkpoints, which shards are charged by,
-    prove: its last beat may be older. One that ended said itself how long it lived."""
-    if bill.state in ENDED:
-        return bill
-    spans = together(bill.spans)
-    for price, buckets in charged.items():
-        spans[price] = _at_least(spans.get(price, Buckets()), buckets)
-    return replace(bill, spans=tuple(Span(price, buckets) for price, buckets in spans.items()))
-
-
-def _at_least(lived: Buckets, charged: Buckets) -> Buckets:
-    decoding = max(lived.useful + lived.wasted, charged.useful + charged.wasted)
-    useful = max(lived.useful, charged.useful)
-    return replace(
-        lived, useful=useful, wasted=decoding - useful, idle=max(lived.idle, charged.idle)
-    )
+def _more(bill: SessionBill, micros: int | None) -> Json:
+    seconds = None if micros is None else micros / MICROS_PER_SECOND
+    return {"seconds": seconds, "cost": decimal_text(bill.usd_of(micros))}
 
 
 def _unallocated(bill: SessionBill, charge: Charge) -> Json:
-    left = [_left(bill, *span, charge) for span in together(bill.spans).items()]
-    strange = charge.buckets.keys() - together(bill.spans).keys()
-    if strange:
-        raise BooksUnbalanced(
-            f"worker {bill.worker_id}: shards are charged at a price it never had",
-            why=f"{', '.join(sorted(str(price.usd_per_hour) for price in strange))} an hour",
-            hint="run `spotmill verify` on this run",
-        )
     cost = None if bill.usd is None else bill.usd - charge.usd
     return {
         "worker_id": bill.worker_id,
         "tokens": bill.unshared + _unknown_to_shards(bill, charge),
-        **account_to_json(left),
+        **account_to_json(left_of(bill, charge)),
         "cost": decimal_text(cost),
     }
-
-
-def _left(bill: SessionBill, price: NodePrice, lived: Buckets, charge: Charge) -> Span:
-    """Of the seconds at this price, those that no shard is charged for."""
-    charged = charge.buckets.get(price, Buckets())
-    over = charged.total - lived.total
-    if over > 0:
-        raise BooksUnbalanced(
-            f"worker {bill.worker_id}: shards are charged {over / 1e6:.6f} s more than it lived",
-            why="its last session beat is missing, or a manifest was altered",
-        )
-    left = lived - charged
-    # A dead worker's last interval was useful work to it, but nobody published it.
-    lost = Buckets(wasted=left.useful + left.wasted)
-    rest = Buckets(boot=left.boot, load=left.load, idle=left.idle, drain=left.drain)
-    return Span(price, rest + lost)
 
 
 def _unknown_to_shards(bill: SessionBill, charge: Charge) -> int:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
+from pipeline.core.bills import ENDED, SessionBill
 from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
 from pipeline.core.portion import AttemptName
-from pipeline.core.run_manifest import ENDED, SessionBill
 from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of
 from pipeline.core.times import earlier_by
 

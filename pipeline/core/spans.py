@@ -52,6 +52,31 @@ def together(spans: Iterable[Span]) -> dict[NodePrice, Buckets]:
     return found
 
 
+def proved_by(looks: Iterable[Iterable[Span]]) -> tuple[Span, ...]:
+    """Looks at one account, whenever each was taken: what they prove together, by price.
+
+    Seconds only grow, but that useful ones may turn out wasted: so whatever a look tells of has
+    passed, and what was shared out by the time of the latest look is no more than that look has.
+    """
+    found: dict[NodePrice, Buckets] = {}
+    for look in looks:
+        for price, seen in together(look).items():
+            found[price] = _at_least(found.get(price, Buckets()), seen)
+    return tuple(Span(price, buckets) for price, buckets in found.items())
+
+
+def _at_least(one: Buckets, other: Buckets) -> Buckets:
+    decoding = max(one, other, key=lambda look: look.useful + look.wasted)
+    return Buckets(
+        boot=max(one.boot, other.boot),
+        load=max(one.load, other.load),
+        useful=decoding.useful,
+        wasted=decoding.wasted,
+        idle=max(one.idle, other.idle),
+        drain=max(one.drain, other.drain),
+    )
+
+
 def cost_of(spans: Iterable[Span]) -> Decimal | None:
     """What all their seconds cost; None when a price is unknown."""
     return sum_of(dollars(span.buckets.total, span.price.usd_per_hour) for span in spans)

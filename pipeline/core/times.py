@@ -39,3 +39,9 @@ def cut(
         parts.append((start, boundary))
         start = boundary
     return [*parts, (start, max(start, end))]
+
+
+def micros_between(earlier: str, later: str) -> int | None:
+    """0 where the clock of one says that it was the other way round; None for what is no time."""
+    start, end = moment(earlier), moment(later)
+    return None if start is None or end is None else max(0, (end - start) // MICROSECOND)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.cost_lines import Life, Line, by_bucket
 from pipeline.core.money import Buckets, NodePrice
-from pipeline.core.preemption import left_early
+from pipeline.core.preemption import Parting, partings
 from pipeline.core.spans import Span
 
 _BUCKETS = tuple(Buckets().items())
@@ -29,7 +29,7 @@ class Charged:
     one, without tokens and tags; the workers that `left` a shard early; when each session lived."""
 
     lines: tuple[Line, ...]
-    left: frozenset[str]
+    left: frozenset[Parting]
     lives: Mapping[str, Life]
 
 
@@ -44,11 +44,10 @@ def read_costs(body: bytes) -> Charged:
     attempts = table.filter(table["of_shard"]).group_by(["worker_id", "end", "portion"])
     return Charged(
         tuple(_line(row) for row in summed),
-        frozenset(
-            attempt["worker_id"]
+        # As manifests have them, in which a shard's owner has no portion.
+        partings(
+            {key: value for key, value in attempt.items() if value is not None}
             for attempt in attempts.aggregate([]).to_pylist()
-            # As a manifest has it, in which a shard's owner has no portion.
-            if left_early({key: value for key, value in attempt.items() if value is not None})
         ),
         {
             row["worker_id"]: (row["started_at_min"].isoformat(), row["ended_at_max"].isoformat())

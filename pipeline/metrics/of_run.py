@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-from pipeline.core.manifest import per_token
+from pipeline.core.manifest import usd_of_tokens
 from pipeline.core.money import MICROS_PER_SECOND, decimal_of, sum_of
-from pipeline.core.preemption import left_early, taken_away
+from pipeline.core.preemption import Parting, partings, taken_away
 from pipeline.core.session import Session
 from pipeline.metrics.figures import Figure, known, share
 
@@ -27,7 +26,7 @@ class PublishedShards:
     rows: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
-    left: set[str] = field(default_factory=set)
+    left: set[Parting] = field(default_factory=set)
 
     def take(self, manifest: Mapping[str, Any]) -> None:
         if manifest["shard_id"] in self.shards:
@@ -36,10 +35,8 @@ class PublishedShards:
         self.tokens.update(manifest["tokens"])
         for key in ("rows", "rows_error"):
             self.rows[key] += manifest["output"][key]
-        for attempt in manifest["attempts"]:
-            self.ends[attempt["end"]] += 1
-            if left_early(attempt):
-                self.left.add(attempt["worker_id"])
+        self.ends.update(attempt["end"] for attempt in manifest["attempts"])
+        self.left |= partings(manifest["attempts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ def run_figures(
         Figure(f"{_USAGE}.output_tokens", tokens["output"], _MODALITY),
         Figure(f"{_USAGE}.cache_read.input_tokens", tokens["cached_input"], _MODALITY),
         *known("spotmill.cost", usd),
-        *known("spotmill.cost.per_1k_output_tokens", _per_1k(usd, decoded.output)),
+        *known("spotmill.cost.per_1k_output_tokens", usd_of_tokens(1_000, usd, decoded.output)),
         *_goodput(decoded, sessions.values()),
         Figure("spotmill.tokens.wasted", decoded.wasted),
         Figure("spotmill.preemptions", len(taken)),
@@ -126,10 +123,6 @@ def run_figures(
         *known("spotmill.prefix_cache.hits", share(tokens["cached_input"], tokens["input"])),
         Figure("spotmill.complete", int(closed is not None)),
     ]
-
-
-def _per_1k(usd: Decimal | None, output_tokens: int) -> Decimal | None:
-    return decimal_of(per_token(usd, output_tokens)["per_1k_output_tokens"])
 
 
 def _goodput(decoded: _Decoded, sessions: Collection[Session]) -> list[Figure]:

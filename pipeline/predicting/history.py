@@ -12,7 +12,7 @@ from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import ObjectDamaged, in_a_line
 from pipeline.core.money import Buckets, decimal_of
 from pipeline.core.past import PastRun, PastSession, row_spread_of
-from pipeline.core.preemption import left_early
+from pipeline.core.preemption import partings
 from pipeline.documents import MISSHAPEN
 from pipeline.job import JobSpec, without_folder
 
@@ -70,12 +70,8 @@ def _evenly(shard_ids: Sequence[int], most: int) -> Sequence[int]:
 def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool) -> PastRun:
     """What counts of a run. Without the manifests of all its shards, nobody knows whether sessions
     that ended in order had been told to."""
-    early = {
-        attempt["worker_id"]
-        for shard in shards
-        for attempt in shard["attempts"]
-        if left_early(attempt)
-    }
+    attempts = (attempt for shard in shards for attempt in shard["attempts"])
+    early = {worker_id for worker_id, end in partings(attempts) if end == "drained"}
     tokens = manifest["tokens"]
     return PastRun(
         run_id=manifest["run_id"],

@@ -12,9 +12,9 @@ from typing import TypeAlias
 import duckdb
 
 from pipeline.core import layout
+from pipeline.core.bills import ENDED
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.ports import ObjectStore
-from pipeline.core.run_manifest import ENDED
 from pipeline.core.session import Session
 from pipeline.dataset.file_format import ParquetFormat
 from pipeline.ledger import Ledger

@@ -9,8 +9,10 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from pipeline.core.bills import ENDED
 from pipeline.core.errors import EngineDied, RowRejected
 from pipeline.core.layout import session_key
+from pipeline.core.outlived import outlived
 from pipeline.core.portion import AttemptName
 from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import Session
@@ -23,6 +25,7 @@ from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
 
 QUARANTINED = "quarantined"
 _CALLS_OF_A_RECORD = 4
+_ROUNDING = 1e-4
 
 
 def broken(universe: Universe) -> Iterator[str]:
@@ -37,6 +40,7 @@ def broken(universe: Universe) -> Iterator[str]:
     yield from problems(universe.ledger, universe.shards, universe.source)
     yield from _rows(universe)
     yield from _money(universe, manifest)
+    yield from _lives(universe, manifest)
     yield from _tokens(universe, manifest)
     yield from broken_records(universe)
 
@@ -99,8 +103,14 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{row['worker_id']}: negative seconds {row['seconds']}"
     billed = {worker["worker_id"]: worker for worker in workers}
     closing_since = universe.closing_since[manifest["started_at"]]
-    for worker_id, session in universe.ledger.sessions().items():
+    sessions = universe.ledger.sessions()
+    after = outlived(manifest, (session.bill for session in sessions.values()))
+    later = {worker.worker_id: worker.seconds for worker in after}
+    for worker_id, session in sessions.items():
         worker = universe.workers[worker_id]
+        told = sum(billed[worker_id]["seconds"].values()) if worker_id in billed else 0.0
+        if told + later.get(worker_id, 0.0) < session.buckets.total / 1e6 - _ROUNDING:
+            yield f"{worker_id}: {told} s billed, {later} s after the closing, {session.buckets}"
         lived = round((worker.process.second_of(session.beat_at) - worker.process.born_at) * 1e6)
         billed_all = session.buckets.total == lived
         # Another thread beats for one that is late, without its latest seconds.
@@ -112,6 +122,29 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{worker_id}: its bill is not in the run's"
             elif Decimal(billed[worker_id]["cost"]) != session.bill.usd:
                 yield f"{worker_id}: its bill is not the run's"
+
+
+def _lives(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """How long those that never ended lived, beside what the books say of it."""
+    night, closer = universe.night, universe.closed_by[manifest["started_at"]]
+    closed_at = closer.second_of(manifest["finished_at"])
+    # Neither the store, nor a machine, nor an engine with a row that hangs it stands still.
+    always_beats = night.answers and not night.freezes and not night.poison
+    for worker in manifest["workers"]:
+        if worker["state"] in ENDED:
+            continue
+        process, uncertain = universe.workers[worker["worker_id"]].process, worker["uncertain"]
+        unbilled = -process.born_at - sum(worker["seconds"].values())
+        beyond = min(closed_at, process.over_at or math.inf) + unbilled
+        at_most = uncertain["until_closed"]["seconds"]
+        # Two machines' clocks: what they are wrong by is in it, and it is never less than nothing.
+        wrong = closer.skew - process.skew
+        if abs(at_most - max(0.0, closed_at + unbilled + wrong)) > _ROUNDING:
+            yield f"{process.name}: at most {at_most} s beyond its bill, of {closed_at + unbilled}"
+        if at_most and beyond > at_most - wrong + _ROUNDING:
+            yield f"{process.name}: lived {beyond} s beyond its bill, at most {at_most - wrong}"
+        if always_beats and beyond > uncertain["seconds"] + _ROUNDING:
+            yield f"{process.name}: lived {beyond} s beyond its bill, {uncertain['seconds']} said"
 
 
 def _attempts(universe: Universe) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -91,6 +91,8 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
     for attempt in attempts:
         worker, epoch, tokens = attempt["worker_id"], attempt["epoch"], attempt["tokens"]
         name = attempt_name(shard_id, attempt)
+        if attempt["end"] == "superseded":
+            yield from _dead_all_along(universe, name, worker, made_at)
         account = sessions[worker].account(name) if worker in sessions else None
         dropped = worker in sessions and shard_id in sessions[worker].dropped
         if attempt["end"] != "lost" or account is None or (dropped and not name.portion):
@@ -109,6 +111,19 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
                 f"{name}: charged with {decoded} tokens, {micros} us, "
                 f"{worker} had told of {account}"
             )
+
+
+def _dead_all_along(
+    universe: Universe, name: AttemptName, worker: str, made_at: Mapping[str, float]
+) -> Iterator[str]:
+    """Whoever is called superseded lived on after the claim of its successor."""
+    weather = universe.night.weather
+    over_at = universe.workers[worker].process.over_at
+    # What was sent before a death may arrive after it.
+    arrives = weather.slow_seconds if weather.slow or weather.late else 2 * weather.latency
+    claimed_at = made_at[layout.lease_key(RUN, name.shard_id, name.epoch + 1)]
+    if over_at is not None and over_at + arrives < claimed_at:
+        yield f"{name}: {worker} is called superseded, and was gone {claimed_at - over_at} s before"
 
 
 def _quarantine(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:

@@ -110,6 +110,11 @@ def _lose_an_attempt(manifest: Document) -> None:
     del manifest["attempts"][0]
 
 
+def _charge_twice(manifest: Document) -> None:
+    """Less than all that its worker lived, but more than it decoded."""
+    manifest["attempts"][0]["seconds"]["useful"] += 0.5
+
+
 def _steal_wasted_seconds(manifest: Document) -> None:
     for key in ("total", "overhead", "useful", "wasted"):
         manifest["cost"][key] = "0"
@@ -213,7 +218,19 @@ TAMPERINGS = [
         footer(put("job_fingerprint", "sha256:1")),
         "shard 00000: footer: job_fingerprint is",
     ),
-    Tampering("an odd version", footer(put("schema_version", 2)), "schema_version is 2, 1"),
+    Tampering(
+        "a part of another version",
+        footer(put("schema_version", 1)),
+        "footer: the shard was published by another version of spotmill (schema 1,",
+    ),
+    Tampering(
+        "an end of another version",
+        edit(RUN_MANIFEST, put("schema_version", 1)),
+        "manifest.json: the run was closed by another version of spotmill (schema 1,",
+    ),
+    Tampering(
+        "no version", footer(lambda m: m.pop("schema_version")), "footer: schema_version is missing"
+    ),
     Tampering("an attempt is left out", footer(_lose_an_attempt), "its attempts have epochs [2]"),
     Tampering(
         "an epoch twice", footer(put("attempts", 1, "epoch", 1)), "its attempts have epochs [1, 1]"
@@ -279,6 +296,11 @@ TAMPERINGS = [
         "the price of an attempt",
         footer(put("attempts", 1, "price_per_hour", "0.1")),
         "footer: cost.total is",
+    ),
+    Tampering(
+        "a second charged twice",
+        footer(_charge_twice),
+        "worker worker-1: shards are charged 0.500000 s useful or wasted more than it lived",
     ),
     Tampering("no cost at all", footer(_steal_wasted_seconds), "footer: cost.total is"),
     Tampering("cost per token", footer(put("cost", "per_1k_output_tokens", "0")), "cost.per_1k"),

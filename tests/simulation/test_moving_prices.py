@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.money import UNKNOWN_PRICE, NodePrice, dollars
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, NodePrice, dollars
 from pipeline.core.ports import Clock
+from pipeline.core.session import Session
 from pipeline.core.spans import charges
 from pipeline.worker import WorkerReport
 from tests.simulation.memory_rows import Row
@@ -120,3 +121,26 @@ def test_books_balance_at_every_price_wherever_a_worker_dies(call: int) -> None:
         for price, micros in billed.items():
             rows = (span for row in (*own, left) for span in charges(row))
             assert sum(spent.total for at, spent in rows if at == price) == micros
+
+
+@pytest.mark.parametrize("call", [60, 80, 100])
+def test_a_dead_worker_may_have_had_several_prices_that_no_beat_of_it_tells(call: int) -> None:
+    """An old beat landed on its newer ones, after it had died: its checkpoints knew better."""
+    world = moving_world()
+    assert isinstance(world.work(killed_at(call, applied=False)), Killed)
+    session = world.ledger.session("worker-1")
+    assert session is not None and len(session.spans) > 1
+    first = session.spans[0]
+    old = Session(
+        *(session.worker_id, 0, "load", session.started_at, session.started_at, session.node),
+        price=first.price,
+        buckets=Buckets(boot=session.buckets.boot),
+        lease_seconds=session.lease_seconds,
+    )
+    world.ledger.beat(old)
+    world.resume()
+    manifest = world.finish()
+    world.check_invariants(manifest)
+    dead = manifest["workers"][0]
+    assert len(seconds_by_price(dead)) > 1
+    assert dead["state"] == "load"

@@ -223,6 +223,61 @@ def test_an_orphan_that_only_loads_is_waited_for_since_it_beats() -> None:
     assert pool.started_at == []
 
 
+def wait_for_orphan(life: Life, notice: InterruptionNotice | None = None) -> tuple[House, float]:
+    """A supervisor comes when all is published, and an orphan lives; for how long it stays."""
+    house = House({0: 5})
+    house.publish(0)
+    Orphans(house).start(life)
+    house.clock.sleep(8)
+    supervise(ScriptedPool(house), notice=notice)
+    return house, house.clock.now() - 8
+
+
+def test_books_are_closed_when_orphans_have_said_their_last() -> None:
+    house, waited = wait_for_orphan(Life(load_seconds=300.0))
+    assert house.ledger.sessions()["orphan-0"].state == "ended"
+    assert waited == pytest.approx(293, abs=2)
+
+
+def test_an_orphan_that_stands_still_for_a_lease_is_not_waited_for() -> None:
+    house, waited = wait_for_orphan(Life(load_seconds=300.0, dies_at=60.0))
+    assert not house.ledger.sessions()["orphan-0"].over
+    assert waited == pytest.approx(60 - 8 + house.lease_seconds, abs=3)
+
+
+def test_no_orphan_holds_the_books_open_for_ever() -> None:
+    house, waited = wait_for_orphan(Life(load_seconds=9_000.0))
+    assert not house.ledger.sessions()["orphan-0"].over
+    assert waited == pytest.approx(600, abs=2)
+
+
+def test_a_supervisor_that_is_to_go_closes_the_books_rather_than_wait() -> None:
+    _, waited = wait_for_orphan(Life(load_seconds=300.0), NoticeAt(20))
+    assert waited < 30
+
+
+def test_where_nobody_lives_nobody_is_waited_for() -> None:
+    """Not even for those that died, where they were seen to stand still long enough before."""
+    house = House({0: 3})
+    house.publish(0)
+    supervise(ScriptedPool(house))
+    assert house.clock.now() == 0
+    house = House({0: 30, 1: 30})
+    pool = ScriptedPool(house, (KILLED_AT_WORK,))
+    supervise(pool, workers=2)
+    ended = max(worker.age for worker in pool.workers.values() if worker.session.over)
+    assert house.clock.now() < ended + 2
+
+
+def test_a_store_that_is_away_at_the_end_is_asked_again() -> None:
+    house = House({0: 5})
+    house.publish(0)
+    Orphans(house).start(Life(load_seconds=20.0))
+    house.clock.sleep(8)
+    supervise(ScriptedPool(house), store=away_store(house, 9, 40))
+    assert house.ledger.sessions()["orphan-0"].state == "ended"
+
+
 def test_one_orphan_of_two_wanted_is_joined_by_one() -> None:
     house = House({0: 20, 1: 20, 2: 20})
     Orphans(house).start(WELL)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from pipeline.core import layout
-from pipeline.core.errors import InputChanged, InputInvalid, Interrupted
+from pipeline.core.cost_report import cost_report
+from pipeline.core.errors import BooksUnbalanced, InputChanged, InputInvalid, Interrupted
+from pipeline.core.manifest import attempt_cost
+from pipeline.core.money import decimal_text, sum_of
+from pipeline.core.outlived import Outlived
 from pipeline.core.shards import Shard
+from pipeline.run import books_of
 from pipeline.stores.memory import MemoryStore
-from pipeline.verify import problems
+from pipeline.verify import problems, remarks
 from tests.simulation.fakes import NoticeAt
 from tests.simulation.memory_rows import MemoryShard, MemorySource
 from tests.simulation.tampering import (
@@ -21,6 +27,7 @@ from tests.simulation.tampering import (
     RUN_MANIFEST,
     SESSION,
     TAMPERINGS,
+    Document,
     Tampering,
     edit,
     footer,
@@ -96,17 +103,18 @@ def test_whatever_stands_in_place_of_a_value_nothing_is_a_traceback(proved: Worl
                     world = copied(proved)
                     change = put(*place, other)
                     (footer(change) if key == PROJECTION else edit(key, change))(world)
-                    found = world.problems()
+                    found = [*world.problems(), *remarks(world.ledger)]
                     assert all("\n" not in problem for problem in found), (key, path, value)
 
 
 def _told_by_nobody_else(path: str) -> bool:
     """What only the document itself says: times, tags, how an attempt that was lost says that it
-    ended, which beat a bill is of, and, where two attempts may both have answered a row, whether
-    more of them did."""
+    ended, which beat a bill is of, what a worker that ended had lived when it wrote an attempt
+    down, and, where two attempts may both have answered a row, whether more of them did."""
     last = path.rsplit(".", 1)[-1]
     return (
-        (
+        ".lived." in path
+        or (
             last
             in ("started_at", "finished_at", "ended_at", "end", "rows", "input", "cached_input")
             and (path.startswith("attempts.") or "." not in path)
@@ -165,6 +173,26 @@ def test_a_shard_that_nobody_answered_is_missed(proved: World) -> None:
     assert "shard 00002: not published" in list(problems(proved.ledger, more, source))
 
 
+def test_a_dead_worker_is_charged_with_no_more_than_its_own_words_prove() -> None:
+    """Nothing else says when it ended, so what shards are charged with cannot say it as well."""
+    world = World(small_workload(EXACT))
+    assert isinstance(world.work(killed_at(20, applied=True)), Killed)
+    world.resume()
+    footer(_charged_more)(world)
+    with pytest.raises(
+        BooksUnbalanced, match=r"worker-1: shards are charged .* more than it lived"
+    ):
+        world.finish()
+    assert world.ledger.run_manifest() is None
+
+
+def _charged_more(manifest: Document) -> None:
+    attempt = manifest["attempts"][0]
+    attempt["seconds"]["useful"] += 0.5
+    costs = [attempt_cost(one) for one in manifest["attempts"]]
+    manifest["cost"]["total"] = decimal_text(sum_of(costs))
+
+
 # Workers that live on after the run was closed are no problem.
 
 
@@ -190,11 +218,43 @@ def test_a_worker_that_still_lived_when_the_run_was_closed_may_live_on() -> None
     assert world.problems() != [], "a worker's life does not become shorter"
 
 
+def test_what_a_worker_spends_after_the_closing_is_told() -> None:
+    world = closed_early("work")
+    assert remarks(world.ledger) == []
+    session = world.ledger.session("worker-1")
+    assert session is not None
+    edit(SESSION, put("beat", 101))(world)
+    edit(SESSION, put("seconds", "idle", session.buckets.idle / 1e6 + 3600.0))(world)
+    assert world.problems() == []
+    assert remarks(world.ledger) == [
+        "worker 'worker-1' tells of 3600.0 s (1.290000000000 USD) that came after the books were "
+        "closed, and are in none"
+    ]
+    books = books_of(world.ledger, world.provenance, lambda: world.shards, "earlier", world.clock)
+    report = cost_report(books)
+    spent = {"workers": ["worker-1"], "seconds": 3600.0, "cost": "1.290000000000"}
+    assert report["after_closing"] == spent
+    closed = world.ledger.run_manifest()
+    assert closed is not None
+    assert Decimal(report["total"]) == Decimal(closed["cost"]["total"])
+
+
+def test_a_worker_that_came_after_the_closing_spent_all_of_it_then(proved: World) -> None:
+    world = copied(proved)
+    assert remarks(world.ledger) == []
+    world.started = 7
+    world.work()
+    late = world.ledger.session("worker-8")
+    assert late is not None
+    assert remarks(world.ledger) == [str(Outlived("worker-8", late.buckets.total, late.bill.usd))]
+
+
 def test_a_beat_that_arrives_after_newer_ones_is_no_tampering() -> None:
     world = closed_early("work")
     edit(SESSION, put("beat", 0))(world)
     edit(SESSION, put("seconds", "idle", 0.0))(world)
     assert world.problems() == []
+    assert remarks(world.ledger) == [], "nothing of it came after the closing"
     edit(SESSION, put("seconds", "idle", 900.0))(world)
     assert world.problems() != [], "an older beat tells of a shorter life"
 

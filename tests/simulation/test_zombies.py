@@ -6,12 +6,19 @@ from dataclasses import dataclass
 
 import pytest
 
+from pipeline.core.cost_lines import RunBooks
 from pipeline.core.errors import Interrupted
 from pipeline.core.notice import Notice
+from pipeline.core.preemption import preempted
+from pipeline.run import books_of
 from pipeline.worker import WorkerReport
 from tests.simulation.fakes import STOP, NoticeAt
+from tests.simulation.invariants import broken
 from tests.simulation.memory_rows import Row
 from tests.simulation.moments import failures_of
+from tests.simulation.night import Event, Night
+from tests.simulation.night import Pace as NightPace
+from tests.simulation.universe import Universe
 from tests.simulation.watched import asleep_at
 from tests.simulation.world import (
     EXACT,
@@ -71,6 +78,44 @@ def test_a_zombie_whose_successor_is_in_the_middle_of_it(pace: Pace, asks: int) 
         world.check_invariants(world.finish())
 
     assert failures_of(calls_of_a_whole_run(pace), sleep_through_a_claim) == {}
+
+
+def books_of_world(world: World) -> RunBooks:
+    planned = world.shards
+    return books_of(world.ledger, world.provenance, lambda: planned, "earlier", world.clock)
+
+
+@pytest.mark.parametrize("ordinal", [25, 40, 60])
+def test_a_worker_that_was_merely_slow_was_not_preempted(ordinal: int) -> None:
+    """It lost shards, since it slept; but nobody took it away, and it ended by itself."""
+    world = World({shard: [Row(f"{shard}/{n}", EXACT) for n in range(20)] for shard in range(2)})
+    assert isinstance(world.work(asleep_at(ordinal, lambda: _sleep_long(world))), WorkerReport)
+    world.resume()
+    world.finish()
+    books = books_of_world(world)
+    ends = [attempt["end"] for shard in books.manifests for attempt in shard["attempts"]]
+    # Its successor published while it slept, and could not know.
+    assert "lost" in ends
+    assert preempted(books) == frozenset()
+
+
+def _sleep_long(world: World) -> None:
+    world.clock.sleep(60)
+    world.work()
+
+
+@pytest.mark.parametrize("seconds", [28.0, 34.0])
+def test_a_worker_that_lives_on_beside_its_successor_is_superseded(seconds: float) -> None:
+    """Frozen for longer than a lease, and awake again before the shard is published."""
+    rows = {0: tuple(Row(f"row {number}", EXACT) for number in range(60))}
+    pause = Event(20.0, "pause", seconds=seconds)
+    pace = NightPace(workers=1, lease_seconds=8.0)
+    universe = Universe(Night(rows=rows, pace=pace, events=(pause,), calm_from=60.0))
+    universe.run()
+    assert list(broken(universe)) == []
+    [manifest] = universe.ledger.shard_manifests([0])
+    ends = [(attempt["worker_id"], attempt["end"]) for attempt in manifest["attempts"]]
+    assert ends == [("worker-0", "superseded"), ("worker-1", "published")]
 
 
 @dataclass(slots=True)

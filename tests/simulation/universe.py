@@ -77,6 +77,7 @@ class Universe:
     supervisors: list[Process] = field(default_factory=list)
     manifests: list[dict[str, Any]] = field(default_factory=list)
     closing_since: dict[str, float] = field(default_factory=dict)
+    closed_by: dict[str, Process] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
@@ -148,6 +149,7 @@ class Universe:
                 name=process.name,
             ).run()
             self.closing_since[began := process.timestamp()] = self.scheduler.now
+            self.closed_by[began] = process
             accounts = partial(accounts_of, ledger, [shard.id for shard in self.shards])
             manifest = finish(ledger, PROVENANCE, self.shards, accounts, began, process)
         except (StoreUnavailable, PoolUnavailable, WorkersFailed, BudgetReached) as problem:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
+from pipeline.core.bills import SessionBill
 from pipeline.core.checkpoint import Attempt
-from pipeline.core.manifest import Provenance, shard_manifest
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.manifest import Provenance, attempt_cost, shard_manifest
+from pipeline.core.money import Buckets, Node, NodePrice, decimal_text, sum_of
 from pipeline.core.rows import FinishedRow, TokenCounts
-from pipeline.core.run_manifest import SessionBill, run_manifest
+from pipeline.core.run_manifest import run_manifest
 from pipeline.core.shards import Shard
 from pipeline.core.spans import Span
 from tests.unit.strategies import finished_rows, known_prices
@@ -43,13 +45,16 @@ def attempt_of(
     spent: Buckets,
     tokens: TokenCounts | None = None,
     earlier: Sequence[Span] = (),
+    lived: Sequence[Span] = (),
 ) -> Attempt:
     """`spent` at `price`, beside what was spent at `earlier` ones."""
     whole = sum((span.buckets for span in earlier), spent)
     counts = tokens or TokenCounts()
     node = Node(worker)
     return Attempt(
-        worker, epoch, node, price, "s", "e", "lost", whole, 1, counts, earlier=tuple(earlier)
+        *(worker, epoch, node, price, "s", "e", "lost", whole, 1, counts),
+        earlier=tuple(earlier),
+        lived=tuple(lived),
     )
 
 
@@ -79,7 +84,8 @@ def balanced_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None 
             for price, share in shares:
                 spent[worker][price] += share
             *earlier, (price, share) = shares
-            attempts.append(attempt_of(worker, epoch, price, share, earlier=earlier))
+            lived = [Span(*span) for span in spent[worker].items()]
+            attempts.append(attempt_of(worker, epoch, price, share, earlier=earlier, lived=lived))
         planned.append(shard_of(shard_id, len(rows)))
         manifests.append(manifest_of(planned[-1], rows, attempts))
     beyond = st.builds(Buckets, _micros, _micros, _micros, _micros, _micros, _micros)
@@ -96,6 +102,28 @@ def balanced_books(draw: st.DrawFn, prices: st.SearchStrategy[NodePrice] | None 
 
 
 _micros = st.integers(0, 10**10)
+
+
+def charged_again(books: Books, shard: int, nth: int) -> Books:
+    """The books, with an attempt charged for a second more, and its shard's cost to match: of all
+    that shards know, nothing contradicts it."""
+    manifest = copy.deepcopy(books.manifests[shard])
+    attempt = manifest["attempts"][nth]
+    attempt["seconds"]["useful"] += 1.0
+    if "prices" in attempt:
+        attempt["prices"][-1]["seconds"]["useful"] += 1.0
+    costs = [attempt_cost(one) for one in manifest["attempts"]]
+    manifest["cost"]["total"] = decimal_text(sum_of(costs))
+    manifests = (*books.manifests[:shard], manifest, *books.manifests[shard + 1 :])
+    return replace(books, manifests=manifests)
+
+
+def idle_but_for(bill: SessionBill, charged: Mapping[NodePrice, Buckets]) -> SessionBill:
+    """A session that worked for as long as shards are charged for, and loaded for hours."""
+    spans = (
+        Span(price, charged.get(price, Buckets()).plus("load", 10**10)) for price, _ in bill.spans
+    )
+    return replace(bill, spans=tuple(spans))
 
 
 def without_time(bill: SessionBill, charged: Sequence[Span]) -> SessionBill:

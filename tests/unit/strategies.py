@@ -83,6 +83,7 @@ def attempts(draw: st.DrawFn, worker_id: str | None = None, epoch: int | None = 
         rows=draw(counts),
         tokens=draw(token_counts),
         earlier=earlier,
+        lived=draw(earlier_spans()),
     )
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.bills import SessionBill
 from pipeline.core.cost_lines import RunBooks
 from pipeline.core.money import Buckets, Node, NodePrice
 from pipeline.core.preemption import preempted
 from pipeline.core.rows import FinishedRow, TokenCounts
-from pipeline.core.run_manifest import SessionBill
 from pipeline.core.session import Session, ShardAccount
 from pipeline.metrics.figures import Figure
 from pipeline.metrics.meanings import MEANINGS

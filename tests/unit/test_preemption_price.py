@@ -67,6 +67,20 @@ def test_a_worker_that_failed_by_itself_was_not_preempted() -> None:
     assert Decimal(preemption(killed_night("failed"))["total"]) == 0
 
 
+@pytest.mark.parametrize("end", ["lost", "superseded"])
+def test_a_worker_that_was_taken_for_dead_and_ended_by_itself_was_not_preempted(end: str) -> None:
+    """It was slow: what that cost is waste, and nobody's taking it away."""
+    slow = worker("w1", "00:00:00", "01:00:00", seconds(load=9, useful=10, wasted=3))
+    other = worker("w2", "00:30:00", "01:30:00", seconds(boot=2, load=10, useful=30))
+    attempts = [
+        attempt(slow, 1, end, seconds(useful=10)),
+        attempt(other, 2, "published", seconds(useful=30)),
+    ]
+    found = preemption(books([slow, other], [shard(0, attempts)]))
+    assert (found["workers"], found["replacements"]) == (0, 0)
+    assert Decimal(found["total"]) == 0
+
+
 def test_a_run_in_progress_counts_what_published_shards_prove() -> None:
     """What it did for shards that are not published may be of use still."""
     found = preemption(killed_night(complete=False))

@@ -107,6 +107,7 @@ def test_a_run_that_nobody_touched_is_proved(disk: Disk) -> None:
         "run_id": RUN,
         "verified": True,
         "problems": [],
+        "remarks": [],
         "deep": None,
     }
 

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.bills import SessionBill, charges_of
+from pipeline.core.checkpoint import Attempt
 from pipeline.core.errors import BooksUnbalanced
-from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice
+from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, decimal_text
 from pipeline.core.rows import FinishedRow
-from pipeline.core.run_manifest import SessionBill
+from pipeline.core.run_manifest import run_manifest
 from pipeline.core.spans import Span, charges, together
-from tests.unit.books import Books, attempt_of, balanced_books, manifest_of, shard_of, without_time
+from tests.unit.books import (
+    PROVENANCE,
+    Books,
+    attempt_of,
+    balanced_books,
+    charged_again,
+    idle_but_for,
+    manifest_of,
+    shard_of,
+    without_time,
+)
 from tests.unit.strategies import any_prices, bounded
 
 
@@ -98,14 +111,46 @@ def test_a_dead_worker_may_have_had_a_price_that_only_its_checkpoint_tells() -> 
 
 def test_what_may_have_come_after_the_last_beat_is_a_line_of_its_own() -> None:
     books = small_books(Buckets(useful=9_000_000), Buckets(useful=9_000_000), "work")
-    certain = books.close()
+    ended = [replace(bill, state="ended") for bill in books.bills]
+    certain = replace(books, bills=tuple(ended)).close()
     assert "uncertain" not in certain["workers"][0]
     bills = tuple(replace(bill, lease_micros=36_000_000) for bill in books.bills)
     run = replace(books, bills=bills).close()
-    assert run["workers"][0]["uncertain"] == {"seconds": 36.0, "cost": "0.010000000000"}
+    assert run["workers"][0]["uncertain"] == {
+        "seconds": 36.0,
+        "cost": "0.010000000000",
+        "until_closed": {"seconds": None, "cost": None},
+    }
     assert run["cost"].pop("uncertain") == "0.010000000000"
     assert certain["cost"].pop("uncertain") == "0.000000000000"
+    assert run["cost"].pop("uncertain_until_closed") is None
+    assert certain["cost"].pop("uncertain_until_closed") == "0.000000000000"
     assert run["cost"] == certain["cost"]
+
+
+def test_a_worker_that_fell_silent_lived_no_longer_than_until_the_books_were_closed() -> None:
+    """The store was away for an hour, or the machine stood still: a lease is no bound then."""
+    lived = Buckets(boot=20_000_000, load=80_000_000)
+    bill = SessionBill(
+        *("w1", Node(), (Span(PRICE, lived),), "load"),
+        lease_micros=30_000_000,
+        began_at="2026-11-20T22:00:00+00:00",
+    )
+
+    def until_closed(closed_at: str) -> Any:
+        manifest = manifest_of(SHARD, [ROW], [])
+        run = run_manifest(PROVENANCE, [SHARD], [manifest], [bill], "", closed_at)
+        uncertain = run["workers"][0]["uncertain"]
+        assert uncertain["seconds"] == 30.0
+        assert run["cost"]["uncertain_until_closed"] == uncertain["until_closed"]["cost"]
+        return uncertain["until_closed"]
+
+    an_hour = {"seconds": 3500.0, "cost": f"{Decimal(3500) / 3600:.12f}"}
+    assert until_closed("2026-11-20T23:00:00+00:00") == an_hour
+    assert until_closed("2026-11-21T00:00:00+01:00") == an_hour
+    # Another machine's clock closed them, and may be wrong: no more is known than nothing.
+    assert until_closed("2026-11-20T21:00:00+00:00") == {"seconds": 0.0, "cost": "0.000000000000"}
+    assert until_closed("one night") == {"seconds": None, "cost": None}
 
 
 @bounded
@@ -136,6 +181,46 @@ def test_a_worker_that_ended_cannot_be_charged_for_more_than_it_lived(
         replace(books, bills=bills).close()
 
 
+@bounded
+@given(balanced_books(), st.sampled_from(["ended", "failed", "work"]), st.data())
+def test_no_second_is_charged_twice_however_long_the_worker_loaded(
+    books: Books, state: str, data: st.DataObject
+) -> None:
+    """Whether it ended or died: in all, it lived far longer than shards are charged for."""
+    charged = charges_of(books.manifests)
+    bills = [idle_but_for(bill, charged[bill.worker_id].buckets) for bill in books.bills]
+    books = replace(books, bills=tuple(replace(bill, state=state) for bill in bills))
+    books.close()
+    shard = data.draw(st.integers(0, len(books.manifests) - 1))
+    nth = data.draw(st.integers(0, len(books.manifests[shard]["attempts"]) - 1))
+    with pytest.raises(BooksUnbalanced, match=r"1.000000 s useful or wasted more than it lived"):
+        charged_again(books, shard, nth).close()
+
+
+def test_the_same_seconds_in_two_shards_are_found_behind_a_load() -> None:
+    """Of 170 s, 50 s were useful, and both shards are charged with them."""
+    lived = Span(PRICE, Buckets(load=120_000_000, useful=50_000_000))
+    half = Buckets(useful=50_000_000)
+    shards = (shard_of(0, 1), shard_of(1, 1))
+    manifests = tuple(
+        manifest_of(shard, [ROW], [attempt_of("w1", 1, PRICE, half, lived=[lived])])
+        for shard in shards
+    )
+    for state in ("ended", "work"):
+        bill = SessionBill("w1", Node(), (lived,), state)
+        with pytest.raises(BooksUnbalanced, match="worker w1: shards are charged 50") as refused:
+            Books(shards, manifests, (bill,)).close()
+        assert "shards 0, 1" in str(refused.value)
+        assert "sessions/w1.json" in str(refused.value)
+
+
+def test_checkpoints_of_an_earlier_version_prove_a_life_by_what_they_charge() -> None:
+    """They do not say how long their worker had lived, and a run may go on from them."""
+    books = small_books(Buckets(useful=9_000_000), Buckets(useful=3_000_000), "work")
+    assert "lived" not in books.manifests[0]["attempts"][0]
+    assert books.close()["workers"][0]["seconds"]["useful"] == 9.0
+
+
 PRICE = NodePrice(Decimal(1), "a book")
 SHARD = shard_of(0, 1)
 ROW = FinishedRow(0, "x", "stop")
@@ -144,6 +229,17 @@ ROW = FinishedRow(0, "x", "stop")
 def small_books(charged: Buckets, lived: Buckets, state: str) -> Books:
     manifest = manifest_of(SHARD, [ROW], [attempt_of("w1", 1, PRICE, charged)])
     return Books((SHARD,), (manifest,), (SessionBill("w1", Node(), (Span(PRICE, lived),), state),))
+
+
+def beside_an_unknown_price(attempt: Attempt) -> Books:
+    """Of two shards, one is this attempt's; the other is of a worker whose price nobody knows."""
+    spent = Buckets(useful=5_000_000)
+    manifests = (
+        manifest_of(SHARD, [ROW], [attempt]),
+        manifest_of(shard_of(1, 1), [ROW], [attempt_of("u", 1, UNKNOWN_PRICE, spent)]),
+    )
+    bill = SessionBill("u", Node(), (Span(UNKNOWN_PRICE, spent),), "ended")
+    return Books((SHARD, shard_of(1, 1)), manifests, (bill,))
 
 
 def test_a_dead_worker_lived_at_least_as_long_as_its_checkpoints_prove() -> None:
@@ -156,6 +252,17 @@ def test_a_dead_worker_lived_at_least_as_long_as_its_checkpoints_prove() -> None
     assert Decimal(cost["allocated"]) + Decimal(cost["unallocated"]) == Decimal(cost["total"])
 
 
+def test_what_a_checkpoint_tells_of_a_dead_worker_beside_its_shard_is_in_its_bill() -> None:
+    """Its last beat was before its engine was there; the checkpoint knows how long that took."""
+    lived = [Span(PRICE, Buckets(boot=2_000_000, load=60_000_000, useful=10_000_000))]
+    attempt = attempt_of("w1", 1, PRICE, Buckets(useful=9_000_000), lived=lived)
+    bill = SessionBill("w1", Node(), (Span(PRICE, Buckets(boot=2_000_000)),), "work")
+    run = Books((SHARD,), (manifest_of(SHARD, [ROW], [attempt]),), (bill,)).close()
+    assert run["workers"][0]["seconds"] == lived[0].buckets.seconds()
+    left = Buckets(boot=2_000_000, load=60_000_000, wasted=1_000_000)
+    assert run["unallocated"][0]["seconds"] == left.seconds()
+
+
 def test_a_dead_workers_last_interval_is_waste() -> None:
     run = small_books(
         Buckets(useful=3_000_000), Buckets(load=1_000_000, useful=5_000_000), "work"
@@ -163,10 +270,32 @@ def test_a_dead_workers_last_interval_is_waste() -> None:
     assert run["unallocated"][0]["seconds"] == Buckets(load=1_000_000, wasted=2_000_000).seconds()
 
 
-def test_a_charge_to_a_worker_without_a_session_is_found() -> None:
-    books = small_books(Buckets(useful=9), Buckets(useful=9), "ended")
-    with pytest.raises(BooksUnbalanced, match="is not the workers' bill"):
-        replace(books, bills=()).close()
+@pytest.mark.parametrize("price", [PRICE, NodePrice(Decimal(0), "own"), UNKNOWN_PRICE])
+def test_a_charge_to_a_worker_without_a_session_is_found(price: NodePrice) -> None:
+    """Whatever it cost, and beside a worker whose price nobody knows, which makes sums null."""
+    books = beside_an_unknown_price(attempt_of("ghost", 1, price, Buckets(useful=9_000_000)))
+    with pytest.raises(BooksUnbalanced, match=r"ghost: shards are charged 9.000000 s of it"):
+        books.close()
+    ghost = SessionBill("ghost", Node(), (Span(price, Buckets(useful=9_000_000)),), "ended")
+    replace(books, bills=(*books.bills, ghost)).close()
+
+
+@bounded
+@given(balanced_books(any_prices()), st.data())
+def test_a_shard_that_says_another_cost_than_its_attempts_is_found(
+    books: Books, data: st.DataObject
+) -> None:
+    number = data.draw(st.integers(0, len(books.manifests) - 1))
+    manifests = list(books.manifests)
+    said = manifests[number]["cost"]["total"]
+    other = "99.123" if said is None else decimal_text(Decimal(said) + Decimal("1e-12"))
+    manifests[number] = {
+        **manifests[number],
+        "cost": {**manifests[number]["cost"], "total": data.draw(st.sampled_from([other, None]))},
+    }
+    if manifests[number]["cost"]["total"] != said:
+        with pytest.raises(BooksUnbalanced, match="its cost is"):
+            replace(books, manifests=tuple(manifests)).close()
 
 
 def test_a_session_that_learnt_its_price_before_any_second_passed_has_a_known_cost() -> None:

@@ -99,7 +99,8 @@ def test_it_adds_up_its_cost() -> None:
     assert Decimal(cost["overhead"]) == Decimal("0.0005")
     assert Decimal(cost["total"]) == Decimal("0.006")
     assert Decimal(cost["per_1k_output_tokens"]) == Decimal("1.2")
-    assert Decimal(cost["per_1m_tokens"]) == Decimal("1200")
+    # Of 5 and 6 tokens put in, and 2 and 3 that came out.
+    assert Decimal(cost["per_1m_tokens"]) == Decimal("375")
     assert Decimal(cost["on_demand_equivalent"]) == Decimal("0.012")
     assert Decimal(cost["savings"]) == Decimal("0.006")
 
@@ -124,6 +125,10 @@ def test_no_output_token_has_no_price_by_token() -> None:
     assert cost["per_1k_output_tokens"] is None
     assert cost["per_1m_tokens"] is None
     assert cost["total"] is not None
+    read = [FinishedRow(0, error="no answer fits", prompt_tokens=3)]
+    cost = manifest_of(shard_of(4, 1), read, [FIRST])["cost"]
+    assert cost["per_1k_output_tokens"] is None
+    assert Decimal(cost["per_1m_tokens"]) == Decimal(cost["total"]) * 1_000_000 / 3
 
 
 @bounded

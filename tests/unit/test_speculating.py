@@ -142,7 +142,13 @@ def test_tuning_measures_once_and_a_run_says_what_came_of_it(folder: Path) -> No
     run = wiring.close_books(here, plan)
     told = run["model"]["speculative"]
     assert (told["method"], told["asked"], told["why"]) == ("ngram", "auto", MEASURED["why"])
-    assert verify(here) == {"run_id": "night", "verified": True, "problems": [], "deep": None}
+    assert verify(here) == {
+        "run_id": "night",
+        "verified": True,
+        "problems": [],
+        "remarks": [],
+        "deep": None,
+    }
 
 
 def test_a_run_with_auto_is_joined_whatever_is_tuned_meanwhile(folder: Path) -> None:

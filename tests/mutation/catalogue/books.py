@@ -20,6 +20,13 @@ MUTANTS = (
         "        return attempt\n",
     ),
     Mutant(
+        "dead-called-slow",
+        "a worker that died on a shard is called superseded, as if it had lived on",
+        "pipeline/superseded.py",
+        "    return 0 < seen < session.buckets.total\n",
+        "    return True\n",
+    ),
+    Mutant(
         "silent-attempts-missing",
         "an attempt that saved nothing is in no manifest",
         "pipeline/ledger.py",
@@ -85,7 +92,7 @@ MUTANTS = (
     Mutant(
         "dead-billed-to-last-beat",
         "checkpoints prove that a worker lived longer than its last beat, and nobody looks",
-        "pipeline/core/run_manifest.py",
+        "pipeline/core/bills.py",
         "    if bill.state in ENDED:\n        return bill\n",
         "    if bill:\n        return bill\n",
     ),
