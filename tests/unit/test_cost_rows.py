@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.bills import SessionBill, run_manifest
+from pipeline.core.bills import SessionBill
 from pipeline.core.checkpoint import Attempt
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, sum_of
 from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.run_manifest import run_manifest
 from pipeline.core.spans import Span, charges
 from pipeline.exports.cost_rows import cost_rows, shared
 from pipeline.exports.costs import encode_costs
