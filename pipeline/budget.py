@@ -176,12 +176,7 @@ class Budget:
 
     def _refuse_unpriced(self, of_now: Mapping[str, Session], now: float) -> None:
         since = self._unpriced_since
-        # One that has not spent a second yet has a bill, of nothing, and no price all the same.
-        unpriced = {
-            name: session
-            for name, session in of_now.items()
-            if None in (session.bill.usd, session.price.usd_per_hour)
-        }
+        unpriced = {name: one for name, one in of_now.items() if one.usd is None}
         self._unpriced_since = {name: since.get(name, now) for name in unpriced}
         for name, session in unpriced.items():
             may_hear = session.only_loaded and not session.over
@@ -197,7 +192,7 @@ class Budget:
 
     def _tell_of_unpriced(self, earlier: Set[str], sessions: Mapping[str, Session]) -> None:
         """Of earlier starts': this start refuses to go on with any of its own."""
-        unpriced = {name for name in earlier if sessions[name].bill.usd is None}
+        unpriced = {name for name in earlier if sessions[name].usd is None}
         if new := sorted(unpriced - self._unpriced):
             self._unpriced |= unpriced
             log.warning(

@@ -140,7 +140,7 @@ class Usage:
 
 def usage_of_session(session: Session) -> Usage:
     return Usage(
-        session.bill.usd,
+        session.usd,
         session.buckets,
         1,
         session.decoded,

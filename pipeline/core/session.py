@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -113,6 +114,12 @@ class Session:
     @property
     def over(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def usd(self) -> Decimal | None:
+        """What it has cost so far; None where the price of any of its time is unknown, or of now:
+        a bill of no time is known whatever it is going to be."""
+        return None if self.price.usd_per_hour is None else self.bill.usd
 
     @property
     def only_loaded(self) -> bool:

@@ -86,7 +86,7 @@ def run_figures(
     held = {shard for s in sessions.values() if not s.over for shard in s.shards}
     states: Mapping[str, str]
     if closed is None:
-        usd = sum_of(session.bill.usd for session in sessions.values())
+        usd = sum_of(session.usd for session in sessions.values())
         decoded = _Decoded.so_far(tokens, sessions.values())
         states = {name: session.state for name, session in sessions.items()}
     else:

@@ -16,7 +16,7 @@ def session_figures(session: Session) -> list[Figure]:
             for name, micros in buckets.items().items()
         ),
         *known("spotmill.worker.useful", share(buckets.useful, buckets.total)),
-        *known("spotmill.worker.cost", session.bill.usd),
+        *known("spotmill.worker.cost", session.usd),
         Figure("spotmill.worker.rows", session.rows),
         Figure("spotmill.worker.tokens.decoded", session.decoded),
         Figure("spotmill.worker.shards", len(session.shards)),

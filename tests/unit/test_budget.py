@@ -34,7 +34,7 @@ LEASE = 30.0
 
 def test_a_worker_without_a_price_is_refused_before_it_has_spent_a_second() -> None:
     """Its bill, of no time, is known: 0."""
-    silent = {"w": Session("w", 0, "load", "began", "beat", Node(), UNKNOWN_PRICE)}
+    silent = {"w": Session("w", 0, "work", "began", "beat", Node(), UNKNOWN_PRICE)}
     budget = Budget(BudgetTerms(budget_usd=Decimal(1)), asked_for={})
     with pytest.raises(WorkersFailed, match="price is unknown"):
         budget.look(silent, of_now=silent, began=0.0, now=1.0)

@@ -106,9 +106,18 @@ def test_it_adds_up_its_cost() -> None:
 
 
 def test_an_unknown_price_is_null_and_not_zero() -> None:
-    unknown = attempt_of("w3", 3, NodePrice(None, "unknown"), Buckets(useful=1))
+    spent = Buckets(useful=1, wasted=1, idle=1)
+    unknown = attempt_of("w3", 3, NodePrice(None, "unknown"), spent)
     cost = manifest_of(shard_of(4, 3), ROWS, [FIRST, unknown])["cost"]
     assert {value for key, value in cost.items() if key != "currency"} == {None}
+
+
+def test_what_took_no_time_at_an_unknown_price_is_known() -> None:
+    unknown = attempt_of("w3", 3, NodePrice(None, "unknown"), Buckets(useful=1))
+    known = manifest_of(shard_of(4, 3), ROWS, [FIRST])["cost"]
+    cost = manifest_of(shard_of(4, 3), ROWS, [FIRST, unknown])["cost"]
+    assert cost["total"] is cost["useful"] is None
+    assert (cost["wasted"], cost["overhead"]) == (known["wasted"], known["overhead"])
 
 
 def test_an_unknown_on_demand_price_makes_the_savings_unknown_alone() -> None:
