@@ -52,8 +52,12 @@ def session(
     )
 
 
+BOOTED = Buckets(boot=1)
+"""As every session has by its first beat: no time at all costs nothing, whatever its price is."""
+
+
 def session_of(bill: SessionBill) -> Session:
-    whole = session(bill.worker_id, bill.buckets, bill.price, bill.state)
+    whole = session(bill.worker_id, bill.buckets + BOOTED, bill.price, bill.state)
     return replace(whole, earlier=bill.spans[:-1])
 
 
@@ -113,7 +117,7 @@ steps = st.builds(
 @bounded
 @given(st.lists(steps, min_size=1, max_size=6), any_prices())
 def test_a_sessions_counters_only_grow(life: list[Step], price: NodePrice) -> None:
-    beaten = session(price=price)
+    beaten = session(spent=BOOTED, price=price)
     for step in life:
         before, beaten = beaten, step.after(beaten)
         assert_grown(session_figures(before), session_figures(beaten))
