@@ -10,7 +10,8 @@ from pipeline.budget import Announce, announce_nothing
 from pipeline.clock import SystemClock
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
-from pipeline.cost_watching import CostWatch, earlier_usages
+from pipeline.cost_past import cost_past
+from pipeline.cost_watching import CostWatch, window_after
 from pipeline.dataset.plan_file import Plan
 from pipeline.supervisor import FleetSettings, Supervisor
 from pipeline.telling import telling_run
@@ -41,9 +42,9 @@ def supervise(
         warn_usd=cost.warn_usd,
     )
     clock = SystemClock()
-    watch = CostWatch(lambda: earlier_usages(here.runs.complete(but=here.run_id)), announce)
     # Before workers are started: a store with a long past takes a while to list it.
-    watch.remember()
+    past = cost_past(here.runs.complete(but=here.run_id), here.job)
+    watch = CostWatch(past, announce, window_after(past, fleet.lease_seconds), workers)
     with telling_run(here, plan.shards) as tell:
 
         def told(sessions: Mapping[str, Session], published: Collection[int]) -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from math import exp, inf, lgamma, log
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
-from pipeline.core.money import (
-    MICROS_PER_SECOND,
-    Buckets,
-    decimal_of,
-    sum_of,
-)
-from pipeline.core.session import Session
-from pipeline.core.spans import charges
+from pipeline.core.money import MICROS_PER_SECOND
+from pipeline.core.usage import Usage
 
 JUMP = Decimal("1.3")
 """So many times the median is a jump, unless what it is compared with varies as much itself."""
 _MADS = Decimal("4.45")
 """Three standard deviations of noise that is normal, in median absolute deviations."""
+_CHANCE = 1e-3
+"""What happens less often than this is not put down to chance."""
 _OFTEN = 1.2
-"""So many times as many starts, or as long ones, are more than chance."""
+"""So many times as many starts are more than before."""
+TOLD_FACTOR = 1.1
+"""From which on a cause is worth a word."""
 PREFILL_SHARE = 0.1
 """What a prompt's token takes, of what a generated one does: only ranks causes, prices nothing."""
 
@@ -32,135 +30,12 @@ Cause = Literal[
     "dearer zone",
     "more preemptions",
     "slower starts",
+    "more waste",
     "more waiting",
     "acceptance fell",
     "longer prompts",
     "lower throughput",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What worker sessions used, summed up; the difference of two is what was used in between.
-
-    `starts` is how many sessions began, `draft_*` and `prompt_tokens` belong to the `decoded`
-    tokens, `zones` are microseconds by zone. `usd` None is an unknown price.
-    """
-
-    usd: Decimal | None = Decimal(0)
-    buckets: Buckets = Buckets()
-    starts: int = 0
-    decoded: int = 0
-    prompt_tokens: int = 0
-    draft_proposed: int = 0
-    draft_accepted: int = 0
-    zones: Mapping[str, int] = field(default_factory=dict)
-
-    def __add__(self, other: Usage) -> Usage:
-        return self._with(other, 1)
-
-    def __sub__(self, other: Usage) -> Usage:
-        return self._with(other, -1)
-
-    def _with(self, other: Usage, sign: int) -> Usage:
-        usd = None if self.usd is None or other.usd is None else self.usd + sign * other.usd
-        zones = Counter(self.zones)
-        for zone, micros in other.zones.items():
-            zones[zone] += sign * micros
-        buckets = self.buckets + other.buckets if sign > 0 else self.buckets - other.buckets
-        counts = {
-            f.name: getattr(self, f.name) + sign * getattr(other, f.name)
-            for f in fields(Usage)
-            if f.name not in ("usd", "buckets", "zones")
-        }
-        return Usage(usd=usd, buckets=buckets, zones=dict(zones), **counts)
-
-    @property
-    def is_telling(self) -> bool:
-        """Whether a cost per token can be had of it."""
-        return bool(self.usd) and self.decoded > 0 and self.buckets.useful > 0
-
-    @property
-    def usd_per_1k(self) -> Decimal:
-        """Of a telling one."""
-        assert self.usd is not None  # noqa: S101 - `is_telling`
-        return self.usd * 1_000 / self.decoded
-
-    @property
-    def usd_per_hour(self) -> float:
-        hours = self.buckets.total / MICROS_PER_SECOND / 3_600
-        return float(self.usd or 0) / hours if hours else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """While workers generate."""
-        useful = self.buckets.useful
-        return self.decoded * MICROS_PER_SECOND / useful if useful else 0.0
-
-    @property
-    def restarts_per_useful(self) -> float:
-        """Seconds of starts, waste and drains for each that is useful."""
-        b = self.buckets
-        return (b.boot + b.load + b.wasted + b.drain) / b.useful
-
-    @property
-    def waits_per_useful(self) -> float:
-        return self.buckets.idle / self.buckets.useful
-
-    @property
-    def starts_per_hour(self) -> float:
-        hours = self.buckets.total / MICROS_PER_SECOND / 3_600
-        return self.starts / hours if hours else 0.0
-
-    @property
-    def start_seconds(self) -> float:
-        """What a start takes."""
-        if not self.starts:
-            return 0.0
-        return (self.buckets.boot + self.buckets.load) / MICROS_PER_SECOND / self.starts
-
-    @property
-    def acceptance(self) -> float:
-        return self.draft_accepted / self.draft_proposed if self.draft_proposed else 0.0
-
-    @property
-    def tokens_per_step(self) -> float:
-        """What speculation makes of a row's step: 1 without it."""
-        steps = self.decoded - self.draft_accepted
-        return self.decoded / steps if steps > 0 else 1.0
-
-    @property
-    def prompt_per_token(self) -> float:
-        return self.prompt_tokens / self.decoded
-
-    @property
-    def main_zone(self) -> str:
-        return max(self.zones, key=lambda zone: self.zones[zone], default="unknown")
-
-
-def usage_of_session(session: Session) -> Usage:
-    return Usage(
-        session.usd,
-        session.buckets,
-        1,
-        session.decoded,
-        session.prompt_tokens,
-        session.draft_proposed,
-        session.draft_accepted,
-        {session.node.zone: session.buckets.total},
-    )
-
-
-def usage_of_run(manifest: Mapping[str, Any]) -> Usage:
-    """From a run's manifest."""
-    total, tokens = Usage(), manifest["tokens"]
-    for worker in manifest["workers"]:
-        buckets = sum((spent for _, spent in charges(worker)), Buckets())
-        zones = {worker["node"]["zone"]: buckets.total}
-        usd = sum_of([decimal_of(worker["cost"])])
-        total += Usage(usd, buckets, 1, worker["decoded"], zones=zones)
-    drafts = {name: tokens.get(name, 0) for name in ("draft_proposed", "draft_accepted")}
-    return total + Usage(prompt_tokens=tokens["input"], **drafts)
 
 
 # When it is a jump.
@@ -178,10 +53,58 @@ def jump_limit(history: Sequence[Decimal]) -> Decimal:
     return max(JUMP * middle, middle + _MADS * spread)
 
 
+def is_jump(past: Sequence[Usage], now: Usage) -> bool:
+    """Whether a token costs more now than it may. All have to be telling."""
+    return now.usd_per_1k > jump_limit([usage.usd_per_1k for usage in past])
+
+
+def is_unproductive_jump(past: Sequence[Usage], now: Usage) -> bool:
+    """Whether it does because of starts, waste and waits, and more of them than chance makes."""
+    before = sum(past, Usage())
+    grown = now.paid_per_useful / before.paid_per_useful
+    return grown >= TOLD_FACTOR and is_jump(past, now) and not may_be_chance(before, now)
+
+
 def typical(history: Sequence[Usage]) -> Usage:
     """The one whose cost per token is the median, of two in the middle the cheaper."""
     ranked = sorted(history, key=lambda usage: usage.usd_per_1k)
     return ranked[(len(ranked) - 1) // 2]
+
+
+def may_be_chance(before: Usage, now: Usage) -> bool:
+    """Whether seconds that were not useful may be as many as `now` without a reason, going by what
+    was `before`. Both have to be telling.
+
+    Preemptions come in ones, rarely, and each takes minutes: two within an hour make it a dear one,
+    and mean nothing. So seconds are counted in starts as long as those before; those that were
+    wasted or waited through, as far as they are more than usual for the useful ones. Starts are
+    taken to come by chance, at a rate known from `before`: so many follow a negative binomial
+    distribution (Poisson, its rate's posterior a gamma distribution from a flat prior).
+    """
+    other = _other_seconds(now)
+    usual = _other_seconds(before) * now.buckets.useful / before.buckets.useful
+    seconds = now.load_seconds + max(0.0, other - usual)
+    if not before.start_seconds:
+        return seconds == 0
+    share = now.buckets.total / (now.buckets.total + before.buckets.total)
+    return _may_come(int(seconds / before.start_seconds), before.starts, share)
+
+
+def _other_seconds(usage: Usage) -> float:
+    spent = usage.buckets
+    return (spent.wasted + spent.drain + spent.idle) / MICROS_PER_SECOND
+
+
+def _may_come(count: int, seen: int, share: float) -> bool:
+    """Whether so many events or more may come in this `share` of the time, when so many were `seen`
+    in the rest of it."""
+    fewer, shape = 0.0, seen + 1
+    constant = shape * log(1 - share) - lgamma(shape)
+    for n in range(count):
+        fewer += exp(constant + lgamma(shape + n) - lgamma(n + 1) + n * log(share))
+        if fewer > 1 - _CHANCE:
+            return False
+    return True
 
 
 # What it comes from.
@@ -221,7 +144,7 @@ def effects(before: Usage, now: Usage) -> list[Effect]:
         Effect(
             "longer prompts",
             prompts,
-            f"{before.prompt_per_token:.1f} tokens of prompt for each of output before, "
+            f"{before.prompt_per_token:.1f} tokens of prompt for each generated one before, "
             f"{now.prompt_per_token:.1f} now",
         ),
         Effect(
@@ -252,22 +175,55 @@ def _price_effect(before: Usage, now: Usage) -> Effect:
 
 
 def _unproductive_effects(before: Usage, now: Usage) -> list[Effect]:
-    """Of the seconds that are paid for and not useful. Who is preempted often also waits often: for
-    leases of the dead to run out, with nothing else to do."""
-    waits = before.waits_per_useful, now.waits_per_useful
-    restarts = before.restarts_per_useful, now.restarts_per_useful
-    idle = f"{waits[0]:.2f} s idle for each useful one before, {waits[1]:.2f} now"
-    starts = (
-        f"{before.starts_per_hour:.2f} starts a worker-hour before, {now.starts_per_hour:.2f} now"
+    """Of the seconds that are paid for and not useful, by what they went into.
+
+    Who is preempted often also drains often, and waits: for leases of the dead to run out, with
+    nothing else to do.
+    """
+    b, n = before.buckets, now.buckets
+    starting, draining, wasting, waiting = _steps(
+        [
+            ((old / b.useful), (new / n.useful))
+            for old, new in (
+                (b.boot + b.load, n.boot + n.load),
+                (b.drain, n.drain),
+                (b.wasted, n.wasted),
+                (b.idle, n.idle),
+            )
+        ]
     )
-    by_restarts = (1 + restarts[1] + waits[0]) / (1 + restarts[0] + waits[0])
-    by_waits = (1 + restarts[1] + waits[1]) / (1 + restarts[1] + waits[0])
-    often = now.starts_per_hour > _OFTEN * before.starts_per_hour
-    if often and by_restarts > 1 and by_waits > 1:
-        return [Effect("more preemptions", by_restarts * by_waits, f"{starts}; {idle}")]
-    waiting = Effect("more waiting", by_waits, idle)
-    slower = now.start_seconds > _OFTEN * before.start_seconds > 0
-    if slower and not often:
-        took = f"{before.start_seconds:.0f} s to boot and load before, {now.start_seconds:.0f} now"
-        return [Effect("slower starts", by_restarts, took), waiting]
-    return [Effect("more preemptions", by_restarts, starts), waiting]
+    more_often = _ratio(now.starts_per_hour, before.starts_per_hour)
+    if more_often > _OFTEN and more_often >= _ratio(now.start_seconds, before.start_seconds):
+        starting, draining = starting * max(1.0, draining), min(1.0, draining)
+        starting, waiting = starting * max(1.0, waiting), min(1.0, waiting)
+        figures = "{:.2f} starts a worker-hour before, {:.2f} now"
+        rates = before.starts_per_hour, now.starts_per_hour
+        started = Effect("more preemptions", starting, figures.format(*rates))
+    else:
+        figures = "{:.0f} s to boot and load for each worker before, {:.0f} now"
+        lengths = before.start_seconds, now.start_seconds
+        started = Effect("slower starts", starting, figures.format(*lengths))
+    per_useful = "{:.2f} s {} for each useful one before, {:.2f} now".format
+    lost = (b.wasted + b.drain) / b.useful, (n.wasted + n.drain) / n.useful
+    return [
+        started,
+        Effect("more waste", wasting * draining, per_useful(lost[0], "wasted or drained", lost[1])),
+        Effect("more waiting", waiting, per_useful(b.idle / b.useful, "idle", n.idle / n.useful)),
+    ]
+
+
+def _steps(levels: Sequence[tuple[float, float]]) -> list[float]:
+    """By how much a useful second and all that is paid with it grow as one part after the other
+    goes from its first level to its second."""
+    now = 1 + sum(old for old, _ in levels)
+    steps = []
+    for old, new in levels:
+        before, now = now, now + new - old
+        steps.append(now / before)
+    return steps
+
+
+def _ratio(now: float, before: float) -> float:
+    if before:
+        return now / before
+    return inf if now else 1.0

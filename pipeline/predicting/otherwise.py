@@ -12,7 +12,8 @@ from pipeline.core.money import ON_DEMAND
 from pipeline.core.past import Past
 from pipeline.core.prediction import Forecast, OutputTokens, Work, forecast_at
 from pipeline.job import JobSpec
-from pipeline.predicting.history import EarlierRun, answers_alike, asked_alike
+from pipeline.job_likeness import answers_alike, asked_alike
+from pipeline.predicting.history import EarlierRun
 from pipeline.predicting.places import Place
 
 

@@ -24,8 +24,9 @@ from pipeline.core.prediction import (
     tokens_from_sample,
 )
 from pipeline.core.sampled import CONFIDENCE
+from pipeline.job_likeness import answers_alike, paced_alike
 from pipeline.predicting.generating import Generated
-from pipeline.predicting.history import EarlierRun, answers_alike, paced_alike
+from pipeline.predicting.history import EarlierRun
 from pipeline.predicting.market import market_now
 from pipeline.predicting.otherwise import Otherwise
 from pipeline.predicting.places import Place, Prices, chosen_place, places, prices_of

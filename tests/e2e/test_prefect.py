@@ -142,6 +142,41 @@ def test_money_that_runs_short_is_an_event_and_then_a_failure_with_its_reason(
     assert event["payload"]["budget_usd"] == "0.0006"
 
 
+def test_tokens_that_became_dearer_are_an_event_that_says_why(
+    house: PrefectHouse, s3_bucket: S3Bucket, tmp_path: Path
+) -> None:
+    write(questions(1_200), f"{s3_bucket.uri}/prompts/a.parquet")
+    prices = tmp_path / "prices.yaml"
+    book = "as_of: 2026-11-20\nsource: made up\nmachines:\n  laptop: {{on_demand: {}}}\n"
+
+    def job(usd_per_hour: str, **source: str) -> str:
+        prices.write_text(book.format(usd_per_hour))
+        return str(
+            job_file(
+                tmp_path / "job.yaml",
+                name="dearer",
+                input={"uri": f"{s3_bucket.uri}/prompts/", "prompt": "question", **source},
+                output={"uri": f"{s3_bucket.uri}/answers/"},
+                model=scripted(window=64, tokens=100, step_seconds=0.02),
+                shards={"rows": 200},
+                # As short as the job's runs are, windows are no shorter than a lease.
+                fleet={"workers": 2, "lease_seconds": 2},
+                cost={"prices": str(prices)},
+            )
+        )
+
+    cheap = job("0.10", where="id < 200")
+    said = spotmill("run", cheap, "--run-id", "then", "--no-prefect", environment=house.environment)
+    assert said.code == 0, said.stderr
+    assert "Completed" in house.run_adhoc(job("0.50"), "now")
+    until(lambda: bool(house.events("spotmill.cost-jump")), 30, "an event")
+    [event] = house.events("spotmill.cost-jump")
+    assert event["resource"]["prefect.resource.id"] == "spotmill.run.now"
+    assert event["payload"]["cause"] == "dearer price"
+    assert event["payload"]["compared_with"] == "of earlier runs"
+    assert "0.1000 USD an hour before, 0.5000 now" in event["payload"]["message"]
+
+
 def test_a_worker_whose_flow_run_was_deleted_has_ended(house: PrefectHouse) -> None:
     api = house.environment["PREFECT_API_URL"]
     with temporary_settings({PREFECT_API_URL: api}):

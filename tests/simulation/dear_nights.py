@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline.core.cost_watch import PREFILL_SHARE, Usage, usage_of_run
+from pipeline.core.cost_watch import PREFILL_SHARE
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.ports import Engine, PriceQuotes
 from pipeline.core.rows import Completion, EngineMetrics, Request
+from pipeline.core.usage import Usage, usage_of_run
+from pipeline.cost_past import CostPast
 from pipeline.cost_watching import CostWatch, Window
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.supervisor import Told
@@ -75,16 +77,31 @@ class PlantedEngine(ScriptedEngine):
         )
 
 
+class Announced(NamedTuple):
+    """What was told, so many seconds `after` the run began."""
+
+    name: str
+    sentence: str
+    figures: Mapping[str, Any]
+    after: float
+
+
 @dataclass(slots=True)
 class DearUniverse(Universe):
     """`announced` is what is told of its money; `past` are earlier runs."""
 
     plant: Plant = Plant()
     past: Sequence[Usage] = ()
-    announced: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+    announced: list[Announced] = field(default_factory=list)
 
     def told_by(self, supervisor: Process) -> Told:
-        watch = CostWatch(lambda: self.past, lambda *said: self.announced.append(said), WINDOW)
+        began = supervisor.now()
+
+        def hear(name: str, sentence: str, figures: Mapping[str, Any]) -> None:
+            after = supervisor.now() - began
+            self.announced.append(Announced(name, sentence, figures, after))
+
+        watch = CostWatch(CostPast(self.past), hear, WINDOW, PACE.workers)
         return lambda sessions, _: watch.look(sessions.values(), supervisor.now())
 
     def node_of(self, worker_id: str) -> Node:
@@ -126,9 +143,7 @@ def _every(seconds: float, until: float) -> list[float]:
     return [seconds * n for n in range(1, int(until / seconds) + 1)]
 
 
-def live(
-    plant: Plant, past: Sequence[Usage] = (), seed: int = 1
-) -> tuple[Usage, list[tuple[str, str, Mapping[str, Any]]]]:
+def live(plant: Plant, past: Sequence[Usage] = (), seed: int = 1) -> tuple[Usage, list[Announced]]:
     """What the night used, and what was told of it. Its tokens are not counted beside the books."""
     universe = DearUniverse(dear_night(plant, seed), plant=plant, past=past)
     try:

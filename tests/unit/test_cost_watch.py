@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from pipeline.core.cost_watch import (
     JUMP,
-    Usage,
     effects,
+    is_unproductive_jump,
     jump_limit,
     likely_cause,
+    may_be_chance,
     typical,
-    usage_of_run,
 )
 from pipeline.core.money import Buckets
+from pipeline.core.usage import Usage, usage_of_run
 
 SECOND = 1_000_000
 
@@ -121,6 +122,12 @@ def slow_to_start(usage: Usage, factor: float) -> Usage:
     return rebilled(replace(usage, buckets=buckets), usage)
 
 
+def wasting(usage: Usage, factor: float) -> Usage:
+    """As a zombie does: what was useful until it heard that its shard is another's."""
+    buckets = usage.buckets + Buckets(wasted=round(usage.buckets.useful * (factor - 1)))
+    return rebilled(replace(usage, buckets=buckets), usage)
+
+
 def waiting(usage: Usage, factor: float) -> Usage:
     buckets = usage.buckets + Buckets(idle=round(usage.buckets.useful * (factor - 1)))
     return rebilled(replace(usage, buckets=buckets), usage)
@@ -144,6 +151,7 @@ PLANTED: dict[str, Callable[[Usage, float], Usage]] = {
     "dearer zone": elsewhere,
     "more preemptions": preempted,
     "slower starts": slow_to_start,
+    "more waste": wasting,
     "more waiting": waiting,
     "acceptance fell": unaccepted,
     "longer prompts": wordier,
@@ -167,6 +175,85 @@ def test_the_figures_are_those_of_the_cause() -> None:
     )
     moved = likely_cause(NORMAL, elsewhere(NORMAL, 2.0)).figures
     assert moved == "1.1146 USD an hour in us-east-1a before, 2.2291 in us-east-1c now"
+
+
+@given(usages(), usages())
+def test_useful_time_alone_has_causes_of_its_own(before: Usage, now: Usage) -> None:
+    found = effects(before.working, now.working)
+    for effect in found:
+        if effect.cause in ("more preemptions", "slower starts", "more waste", "more waiting"):
+            assert effect.factor == 1.0
+    product = math.prod(effect.factor for effect in found)
+    ratio = now.working.usd_per_1k / before.working.usd_per_1k
+    assert product == pytest.approx(float(ratio), rel=1e-6)
+
+
+def test_longer_starts_are_no_more_preemptions_though_there_are_a_few_more() -> None:
+    now = replace(slow_to_start(NORMAL, 2.0), starts=10)
+    assert now.starts_per_hour < NORMAL.starts_per_hour
+    assert likely_cause(NORMAL, now).figures == (
+        "125 s to boot and load for each worker before, 3100 now"
+    )
+
+
+def test_who_is_preempted_drains_and_waits_for_it() -> None:
+    more = preempted(NORMAL, 1.5)
+    spent = more.buckets + seconds(drain=6_000, idle=9_000)
+    found = effects(NORMAL, rebilled(replace(more, buckets=spent), NORMAL))
+    assert found[0].cause == "more preemptions"
+    assert found[0].factor > 1.8
+    assert {e.cause for e in found if e.factor > 1.01} <= {"more preemptions", "more waste"}
+
+
+# Starts come in ones.
+
+
+def watched(hours: float, starts: int, start_seconds: float = 300.0, idle: float = 0.0) -> Usage:
+    """One worker's, at a dollar an hour and a thousand tokens a useful second."""
+    load = starts * start_seconds
+    useful = hours * 3_600 - load - idle
+    buckets = seconds(load=load, useful=useful, idle=idle)
+    return Usage(Decimal(repr(hours)), buckets, starts, round(useful * 1_000))
+
+
+def test_as_many_starts_as_chance_makes_are_no_jump_however_dear() -> None:
+    nights = [watched(8.0, 3), watched(8.0, 2), watched(8.0, 4)]
+    bad_hour = watched(1.0, 4)
+    assert bad_hour.usd_per_1k > JUMP * nights[1].usd_per_1k
+    assert not is_unproductive_jump(nights, bad_hour)
+    assert is_unproductive_jump(nights, watched(1.0, 6))
+    assert is_unproductive_jump(nights, watched(4.0, 16)), "as often, but for longer"
+
+
+def test_more_starts_than_chance_makes_are_none_while_they_cost_little() -> None:
+    nights = [watched(8.0, 24, start_seconds=5.0)]
+    assert not may_be_chance(nights[0], watched(1.0, 30, start_seconds=5.0))
+    assert not is_unproductive_jump(nights, watched(1.0, 30, start_seconds=5.0))
+
+
+def test_what_is_waited_through_counts_as_far_as_it_is_more_than_usual() -> None:
+    nights = [watched(8.0, 3, idle=2_880.0)]
+    assert may_be_chance(nights[0], watched(1.0, 0, idle=300.0))
+    assert not may_be_chance(nights[0], watched(1.0, 0, idle=1_800.0 + 360.0))
+
+
+@given(st.integers(0, 40), st.integers(1, 400), st.floats(0.1, 24.0), st.floats(1.0, 400.0))
+def test_chance_makes_no_more_for_fewer_starts_before(
+    starts: int, before: int, hours: float, past_hours: float
+) -> None:
+    def so_many(hours: float, starts: int) -> Usage:
+        return watched(hours + starts / 12, starts)
+
+    now, past = so_many(hours, starts), so_many(past_hours, before)
+    if may_be_chance(past, now):
+        assert may_be_chance(so_many(past_hours, before + 5), now)
+        assert starts == 0 or may_be_chance(past, so_many(hours, starts - 1))
+
+
+def test_rates_are_told_from_a_thousand_workers_too() -> None:
+    night = watched(8_000.0, 4_000)
+    assert may_be_chance(night, watched(1_000.0, 560))
+    assert not may_be_chance(night, watched(1_000.0, 640))
 
 
 costs = st.lists(st.decimals("0.001", "10", places=6), min_size=1, max_size=12)
@@ -200,6 +287,8 @@ def test_what_a_run_used_is_in_its_manifest() -> None:
     assert usage == Usage(
         Decimal(8), seconds(boot=2, useful=6), 2, 140, 500, 30, 20, {"us-east-1a": 8 * SECOND}
     )
+    copied = usage_of_run({"workers": [row, row], "tokens": tokens | {"copied": 30}})
+    assert copied.prompt_tokens == 250, "sessions count what an engine was given"
     unknown = usage_of_run({"workers": [row, row | {"cost": None}], "tokens": tokens})
     assert unknown.usd is None
     assert not unknown.is_telling

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from decimal import Decimal
-from typing import Any
 
 import pytest
 
 from pipeline.core import layout
 from pipeline.core.errors import ObjectDamaged
-from pipeline.cost_watching import earlier_usages
 from pipeline.job_runs import JobRuns, enter
 from pipeline.stores.memory import MemoryStore
 
@@ -30,22 +27,13 @@ def made(store: MemoryStore, run_id: str, day: str, job_name: str = "night") -> 
     store.put(layout.job_key(run_id), json.dumps(document).encode())
 
 
-def closed(store: MemoryStore, run_id: str, day: str, usd: str | None = "1") -> None:
+def closed(store: MemoryStore, run_id: str, day: str) -> None:
     made(store, run_id, day)
-    row: dict[str, Any] = {
-        "node": {"zone": "z"},
-        "seconds": {"useful": 10.0},
-        "price_per_hour": None,
-        "on_demand_price_per_hour": None,
-        "price_source": "unknown",
-        "cost": usd,
-        "decoded": 1_000,
-    }
     manifest = {
         "run_id": run_id,
         "finished_at": f"2026-11-{day}T09:00:00.000Z",
         "shards": 1,
-        "workers": [row],
+        "workers": [],
         "tokens": {"input": 5, "output": 9},
         "cost": {},
     }
@@ -141,25 +129,3 @@ def test_no_more_is_read_than_is_asked_for(store: MemoryStore) -> None:
 
     assert list(JobRuns(Counting(), "night").complete()) == []
     assert len(asked) <= 2 * 160, "some hundred of the latest, and the manifest of each"
-
-
-# What the watch makes of them.
-
-
-def costs(store: MemoryStore) -> list[Decimal | None]:
-    runs = JobRuns(store, "night").complete(but="night-now")
-    return [usage.usd for usage in earlier_usages(runs)]
-
-
-def test_the_latest_ten_are_watched_the_oldest_first(store: MemoryStore) -> None:
-    for day in range(10, 25):
-        closed(store, f"night-{day}", f"{day}", str(day))
-    closed(store, "night-now", "25")
-    assert costs(store) == [Decimal(day) for day in range(15, 25)]
-
-
-def test_an_unknown_cost_stays_unknown(store: MemoryStore) -> None:
-    closed(store, "night-1", "19", None)
-    [usage] = earlier_usages(JobRuns(store, "night").complete())
-    assert usage.usd is None
-    assert not usage.is_telling
