@@ -183,7 +183,10 @@ def lives(
     """What is told of workers that begin together, load for so long, and then work as usual."""
     told: list[Announced] = []
     watch = CostWatch(
-        usual(), lambda *said: told.append(Announced(*said, at)), Window(10.0, 500), fleet
+        usual(),
+        lambda name, sentence, figures: told.append(Announced(name, sentence, figures, at)),
+        Window(10.0, 500),
+        fleet,
     )
     at = 0.0
     watch.look(before, at)
@@ -238,7 +241,10 @@ def test_a_load_that_never_ends_costs_from_when_it_fell_silent() -> None:
     stuck = session(0, 0, state="load", buckets=Buckets(load=60 * 10**6), lease_seconds=8.0)
     told: list[Announced] = []
     watch = CostWatch(
-        usual(), lambda *said: told.append(Announced(*said, at)), Window(10.0, 500), 1
+        usual(),
+        lambda name, sentence, figures: told.append(Announced(name, sentence, figures, at)),
+        Window(10.0, 500),
+        1,
     )
     at = 0.0
     watch.look([], at)
