@@ -12,14 +12,11 @@ from typing import Any, TypeAlias
 
 from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.bills import charges_of
-from pipeline.core.manifest import charged_usd
+from pipeline.core.cost_kinds import by_bucket, kinds_of_attempt, kinds_of_rest
 from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, sum_of
 from pipeline.core.outlived import Outlived
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import Span, all_seconds, charges, together
-
-OVERHEAD = ("boot", "load", "idle", "drain")
-
 
 Life: TypeAlias = tuple[str, str]
 """When a session began and ended, as ISO timestamps."""
@@ -87,7 +84,7 @@ def lines_of(books: RunBooks) -> list[Line]:
                 started_at=started_at,
                 ended_at=ended_at,
                 buckets=all_seconds(spans),
-                usd=by_bucket(spans, decimal_of(row["cost"])),
+                usd=by_bucket(spans, kinds_of_rest(spans, decimal_of(row["cost"]))),
                 on_demand_usd=_on_demand(spans),
                 tokens=TokenCounts(wasted=row["tokens"]),
             )
@@ -106,30 +103,10 @@ def _lines_of_shard(manifest: Mapping[str, Any]) -> Iterator[Line]:
             started_at=attempt["started_at"],
             ended_at=attempt["ended_at"],
             buckets=all_seconds(spans),
-            usd=by_bucket(spans, charged_usd(spans)),
+            usd=by_bucket(spans, kinds_of_attempt(spans)),
             on_demand_usd=_on_demand(spans),
             tokens=share.tokens,
         )
-
-
-def by_bucket(spans: Sequence[Span], cost: Decimal | None) -> dict[str, Decimal] | None:
-    """`cost` by bucket: price times seconds. What rounding leaves goes to the longest overhead, or
-    comes off it and what else there is: no bucket costs less than nothing, unless `cost` does."""
-    if cost is None:
-        return None
-    found = dict.fromkeys(Buckets().items(), Decimal(0))
-    for price, buckets in spans:
-        for name, micros in buckets.items().items():
-            found[name] += dollars(micros, price.usd_per_hour) or Decimal(0)
-    left = cost - sum(found.values())
-    seconds = all_seconds(spans).items()
-    longest_first = sorted(OVERHEAD, key=lambda name: -seconds[name])
-    for name in (*longest_first, "wasted", "useful"):
-        part = max(left, -found[name])
-        found[name] += part
-        left -= part
-    found[longest_first[0]] += left
-    return found
 
 
 def _on_demand(spans: Sequence[Span]) -> Decimal | None:

@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from pipeline.core.cost_days import by_day
-from pipeline.core.cost_lines import OVERHEAD, Line, RunBooks, lines_of
+from pipeline.core.cost_kinds import OVERHEAD
+from pipeline.core.cost_lines import Line, RunBooks, lines_of
 from pipeline.core.manifest import CURRENCY, per_token
 from pipeline.core.money import MICROS_PER_SECOND, Buckets, decimal_text, sum_of
 from pipeline.core.percent import percent

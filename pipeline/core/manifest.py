@@ -24,7 +24,7 @@ from pipeline.core.money import (
 from pipeline.core.poison import Strike
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.shards import Shard
-from pipeline.core.spans import Span, charges
+from pipeline.core.spans import Span
 
 SCHEMA_VERSION = 2
 FOOTER_KEY = "spotmill.manifest"
@@ -156,13 +156,9 @@ def usd_of_tokens(count: int, total: Decimal | None, tokens: int) -> Decimal | N
     return (total * count / tokens).quantize(DOLLAR_GRAIN, ROUND_HALF_EVEN)
 
 
-def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
-    """What a manifest charges for one of its attempts; None when a price is unknown."""
-    return charged_usd(charges(manifest_attempt))
-
-
 def charged_usd(spans: Iterable[Span]) -> Decimal | None:
-    """What a shard is charged with for so much of somebody's time, rounded as its cost is."""
+    """What a shard is charged with for an attempt's time, rounded as its cost is; None when a price
+    of it is unknown."""
     return sum_of(
         dollars(micros, price.usd_per_hour)
         for price, buckets in spans

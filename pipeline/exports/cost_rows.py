@@ -5,13 +5,14 @@ A fold over the run's manifest and its shards', which never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from pipeline.core.attempt_shares import shares_of_attempts
+from pipeline.core.cost_kinds import kinds_of_attempt, kinds_of_rest
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import (
     Buckets,
@@ -27,8 +28,6 @@ from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import charges
 
 Json: TypeAlias = Mapping[str, Any]
-Part: TypeAlias = tuple[int, Decimal | None]
-"""Microseconds, and the dollars an hour of them costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +88,6 @@ def cost_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRo
         )
 
 
-def shared(total: Decimal | None, parts: Sequence[Part]) -> list[Decimal | None]:
-    """What each part cost, adding up to `total`: what rounding leaves falls to the longest.
-
-    Where it is unknown what they add up to, each is what its own price makes of it.
-    """
-    amounts = [dollars(micros, usd_per_hour) for micros, usd_per_hour in parts]
-    known = [amount for amount in amounts if amount is not None]
-    if total is None or len(known) < len(amounts):
-        return amounts
-    longest = max(range(len(parts)), key=lambda number: parts[number][0])
-    known[longest] += total - sum(known)
-    return [*known]
-
-
 def _all_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRow]:
     for manifest in manifests:
         yield from _of_shard(job, manifest)
@@ -114,6 +99,7 @@ def _all_rows(job: str, run: Json, manifests: Iterable[Json]) -> Iterator[CostRo
 def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
     for attempt, share in zip(manifest["attempts"], shares_of_attempts(manifest), strict=True):
         spans = charges(attempt)
+        kinds = kinds_of_attempt(spans)
         decoding = {n: each.useful + each.wasted for n, (_, each) in enumerate(spans)}
         rows = share_out(share.rows, decoding)
         tokens = share_out_each(asdict(share.tokens), decoding)
@@ -129,9 +115,7 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
                 ended_at=ended_at,
                 price=price,
                 buckets=buckets,
-                useful=dollars(buckets.useful, price.usd_per_hour),
-                wasted=dollars(buckets.wasted, price.usd_per_hour),
-                overhead=dollars(buckets.overhead, price.usd_per_hour),
+                **kinds[number]._asdict(),
                 tokens=TokenCounts(**tokens[number]),
                 tags=manifest["tags"],
                 shard_id=manifest["shard_id"],
@@ -146,17 +130,10 @@ def _of_shard(job: str, manifest: Json) -> Iterator[CostRow]:
 def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]:
     """A session's rest, which may have been at any time of its life."""
     spans = charges(left)
-    totals = shared(
-        decimal_of(left["cost"]), [(each.total, price.usd_per_hour) for price, each in spans]
-    )
+    kinds = kinds_of_rest(spans, decimal_of(left["cost"]))
     lost = share_out(left["tokens"], {n: each.wasted for n, (_, each) in enumerate(spans)})
     started_at, ended_at = _life(run, worker)
     for number, (price, buckets) in enumerate(spans):
-        # The first of equals takes what rounding leaves: a rest is overhead before all.
-        parts = (buckets.overhead, buckets.wasted, buckets.useful)
-        overhead, wasted, useful = shared(
-            totals[number], [(micros, price.usd_per_hour) for micros in parts]
-        )
         yield CostRow(
             run_id=run["run_id"],
             job=job,
@@ -166,9 +143,7 @@ def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]
             ended_at=ended_at,
             price=price,
             buckets=buckets,
-            useful=useful,
-            wasted=wasted,
-            overhead=overhead,
+            **kinds[number]._asdict(),
             tokens=TokenCounts(wasted=lost[number]),
             tags=run["tags"],
         )

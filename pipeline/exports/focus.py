@@ -19,10 +19,11 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from pipeline.core.cost_kinds import shared
 from pipeline.core.manifest import CURRENCY
 from pipeline.core.money import ON_DEMAND, SPOT, dollars
 from pipeline.core.zones import place_of
-from pipeline.exports.cost_rows import CostRow, shared
+from pipeline.exports.cost_rows import CostRow
 from pipeline.exports.focus_schema import FOCUS_SCHEMA, FOCUS_VERSION, PricingCategory, Use
 from pipeline.exports.months import by_month, month_of
 from pipeline.exports.parquet import encode, hours, tags_text, to_grain

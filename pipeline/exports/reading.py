@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.core.cost_lines import Life, Line, by_bucket
+from pipeline.core.cost_kinds import Kinds, by_bucket
+from pipeline.core.cost_lines import Life, Line
 from pipeline.core.money import Buckets, NodePrice
 from pipeline.core.preemption import Parting, partings
 from pipeline.core.spans import Span
@@ -20,7 +21,8 @@ _OF_A_LINE = (
     "worker_id", "zone", "of_shard", "price_per_hour", "on_demand_price_per_hour", "price_source",
 )  # fmt: skip
 _ALL_KNOWN = pc.ScalarAggregateOptions(skip_nulls=False)
-_SUMS = ("cost", "on_demand_equivalent", *(f"{name}_seconds" for name in _BUCKETS))
+_KINDS = tuple(f"cost_{kind}" for kind in Kinds._fields)
+_SUMS = (*_KINDS, "on_demand_equivalent", *(f"{name}_seconds" for name in _BUCKETS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def _micros(row: Mapping[str, Any], bucket: str) -> int:
 def _line(row: Mapping[str, Any]) -> Line:
     buckets = Buckets(**{name: _micros(row, name) for name in _BUCKETS})
     price = NodePrice(row["price_per_hour"], row["price_source"], row["on_demand_price_per_hour"])
+    kinds = Kinds(*(row[f"{name}_sum"] for name in _KINDS))
     return Line(
         worker_id=row["worker_id"],
         shard_id=row["shard_id_min"],
@@ -72,6 +75,6 @@ def _line(row: Mapping[str, Any]) -> Line:
         started_at=row["started_at_min"].isoformat(),
         ended_at=row["ended_at_max"].isoformat(),
         buckets=buckets,
-        usd=by_bucket([Span(price, buckets)], row["cost_sum"]),
+        usd=by_bucket([Span(price, buckets)], [kinds]),
         on_demand_usd=row["on_demand_equivalent_sum"],
     )

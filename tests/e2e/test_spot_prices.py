@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import wiring
 from pipeline.at_hand import open_job
-from pipeline.core.manifest import attempt_cost
+from pipeline.core.manifest import charged_usd
 from pipeline.core.money import decimal_of
 from pipeline.core.spans import charges
 from pipeline.prices import watch
@@ -139,6 +139,6 @@ def test_a_price_that_moves_while_a_worker_works_is_in_its_bill(
     listed = {price.on_demand_source for price, _ in told.values()}
     assert len(listed) == 1
     assert "as of 20" in listed.pop(), "whose price it is and of what time"
-    assert attempt_cost(attempt) == decimal_of(shard["cost"]["total"])
+    assert charged_usd(charges(attempt)) == decimal_of(shard["cost"]["total"])
     assert manifest["workers"][0]["node"]["instance_id"] == "i-0b22a22eec53b9321"
     assert verify(here)["verified"] is True

@@ -11,10 +11,11 @@ import pytest
 from pipeline.core import layout
 from pipeline.core.cost_report import cost_report
 from pipeline.core.errors import BooksUnbalanced, InputChanged, InputInvalid, Interrupted
-from pipeline.core.manifest import attempt_cost
+from pipeline.core.manifest import charged_usd
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.outlived import Outlived
 from pipeline.core.shards import Shard
+from pipeline.core.spans import charges
 from pipeline.run import books_of
 from pipeline.stores.memory import MemoryStore
 from pipeline.verify import problems, remarks
@@ -189,7 +190,7 @@ def test_a_dead_worker_is_charged_with_no_more_than_its_own_words_prove() -> Non
 def _charged_more(manifest: Document) -> None:
     attempt = manifest["attempts"][0]
     attempt["seconds"]["useful"] += 0.5
-    costs = [attempt_cost(one) for one in manifest["attempts"]]
+    costs = [charged_usd(charges(one)) for one in manifest["attempts"]]
     manifest["cost"]["total"] = decimal_text(sum_of(costs))
 
 

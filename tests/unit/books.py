@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pipeline.core.bills import SessionBill
 from pipeline.core.checkpoint import Attempt
-from pipeline.core.manifest import Provenance, attempt_cost, shard_manifest
+from pipeline.core.manifest import Provenance, charged_usd, shard_manifest
 from pipeline.core.money import Buckets, Node, NodePrice, decimal_text, sum_of
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.shards import Shard
-from pipeline.core.spans import Span
+from pipeline.core.spans import Span, charges
 from tests.unit.strategies import finished_rows, known_prices
 
 PROVENANCE = Provenance("night", "sha256:1", {"id": "m", "engine": "scripted"}, {"Team": "data"})
@@ -112,7 +112,7 @@ def charged_again(books: Books, shard: int, nth: int) -> Books:
     attempt["seconds"]["useful"] += 1.0
     if "prices" in attempt:
         attempt["prices"][-1]["seconds"]["useful"] += 1.0
-    costs = [attempt_cost(one) for one in manifest["attempts"]]
+    costs = [charged_usd(charges(one)) for one in manifest["attempts"]]
     manifest["cost"]["total"] = decimal_text(sum_of(costs))
     manifests = (*books.manifests[:shard], manifest, *books.manifests[shard + 1 :])
     return replace(books, manifests=manifests)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.cost_lines import RunBooks, by_bucket, lines_of
+from pipeline.core.cost_kinds import by_bucket, kinds_of_rest
+from pipeline.core.cost_lines import RunBooks, lines_of
 from pipeline.core.cost_report import By, cost_report, rows_by
 from pipeline.core.money import DOLLAR_GRAIN, Buckets, NodePrice, dollars, sum_of
 from pipeline.core.rows import TokenCounts
@@ -120,7 +121,7 @@ def test_what_rounding_leaves_makes_no_bucket_cost_less_than_nothing(
     whole = sum_of(dollars(spent.total, price.usd_per_hour) for price, spent in spans)
     assert whole is not None
     cost = whole + grains * DOLLAR_GRAIN
-    found = by_bucket(spans, cost)
+    found = by_bucket(spans, kinds_of_rest(spans, cost))
     assert found is not None
     assert sum(found.values()) == cost
     assert min(found.values()) >= min(cost, Decimal(0))

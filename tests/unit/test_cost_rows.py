@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from pipeline.core.bills import SessionBill
 from pipeline.core.checkpoint import Attempt
+from pipeline.core.cost_kinds import OVERHEAD, shared
+from pipeline.core.cost_lines import RunBooks, lines_of
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import UNKNOWN_PRICE, Buckets, Node, NodePrice, sum_of
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.spans import Span, charges
-from pipeline.exports.cost_rows import cost_rows, shared
+from pipeline.exports.cost_rows import cost_rows
 from pipeline.exports.costs import encode_costs
 from pipeline.exports.focus import encode_focus
 from tests.unit.books import PROVENANCE, manifest_of, shard_of
@@ -31,6 +33,21 @@ from tests.unit.strategies import any_prices, bounded, prices_per_hour
 @given(closed_books())
 def test_rows_add_up_to_the_run_to_the_last_digit(closed: Closed) -> None:
     assert sum_of(row.total for row in closed.rows()) == Decimal(closed.run["cost"]["total"])
+
+
+@bounded
+@given(closed_books())
+def test_tables_and_reports_tell_the_same_to_the_last_digit(closed: Closed) -> None:
+    """What rounding leaves falls to the same kind of each in both."""
+    rows = closed.rows()
+    lines = lines_of(RunBooks(closed.run, closed.manifests, {}, complete=True))
+    for shard_id in {row.shard_id for row in rows}:
+        here = [row for row in rows if row.shard_id == shard_id]
+        told = [line.usd or {} for line in lines if line.shard_id == shard_id]
+        assert sum(row.useful or 0 for row in here) == sum(usd["useful"] for usd in told)
+        assert sum(row.wasted or 0 for row in here) == sum(usd["wasted"] for usd in told)
+        overhead = sum(usd[bucket] for usd in told for bucket in OVERHEAD)
+        assert sum(row.overhead or 0 for row in here) == overhead
 
 
 @bounded

@@ -286,16 +286,30 @@ def test_a_shard_that_says_another_cost_than_its_attempts_is_found(
     books: Books, data: st.DataObject
 ) -> None:
     number = data.draw(st.integers(0, len(books.manifests) - 1))
-    manifests = list(books.manifests)
-    said = manifests[number]["cost"]["total"]
+    manifest = books.manifests[number]
+    said = manifest["cost"]["total"]
     other = "99.123" if said is None else decimal_text(Decimal(said) + Decimal("1e-12"))
-    manifests[number] = {
-        **manifests[number],
-        "cost": {**manifests[number]["cost"], "total": data.draw(st.sampled_from([other, None]))},
-    }
-    if manifests[number]["cost"]["total"] != said:
-        with pytest.raises(BooksUnbalanced, match="its cost is"):
-            replace(books, manifests=tuple(manifests)).close()
+    # Earlier versions took no time at an unknown price for an unknown cost.
+    spans = [span for attempt in manifest["attempts"] for span in charges(attempt)]
+    if said is not None and all(price.usd_per_hour is not None for price, _ in spans):
+        other = data.draw(st.sampled_from([other, None]))
+    altered = {**manifest, "cost": {**manifest["cost"], "total": other}}
+    manifests = (*books.manifests[:number], altered, *books.manifests[number + 1 :])
+    with pytest.raises(BooksUnbalanced, match="its cost is"):
+        replace(books, manifests=manifests).close()
+
+
+def test_a_shard_that_an_earlier_version_could_not_price_is_closed_all_the_same() -> None:
+    """No time at an unknown price made its cost unknown; a run may go on from such shards."""
+    attempts = [
+        attempt_of("u", 1, UNKNOWN_PRICE, Buckets()),
+        attempt_of("w1", 2, PRICE, Buckets(useful=9_000_000)),
+    ]
+    manifest = manifest_of(SHARD, [ROW], attempts)
+    assert manifest["cost"]["total"] is not None
+    older = {**manifest, "cost": {**manifest["cost"], "total": None}}
+    bill = SessionBill("w1", Node(), (Span(PRICE, Buckets(useful=9_000_000)),), "ended")
+    assert Books((SHARD,), (older,), (bill,)).close()["cost"]["allocated"] is None
 
 
 def test_a_session_that_learnt_its_price_before_any_second_passed_has_a_known_cost() -> None:

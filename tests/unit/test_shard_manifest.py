@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.checkpoint import Attempt
-from pipeline.core.manifest import attempt_cost, shard_manifest
+from pipeline.core.manifest import charged_usd, shard_manifest
 from pipeline.core.money import Buckets, NodePrice
 from pipeline.core.rows import FinishedRow, TokenCounts
+from pipeline.core.spans import charges
 from tests.unit.books import PROVENANCE, attempt_of, manifest_of, shard_of
 from tests.unit.strategies import attempts, bounded, finished_rows
 
@@ -148,7 +149,7 @@ def test_it_is_plain_json_and_its_attempts_sum_to_its_total(
     manifest = shard_manifest(PROVENANCE, shard_of(0, len(rows)), "out", rows, worked)
     again = json.loads(json.dumps(manifest))
     assert again == manifest
-    charged = [attempt_cost(attempt) for attempt in again["attempts"]]
+    charged = [charged_usd(charges(attempt)) for attempt in again["attempts"]]
     if None in charged:
         assert again["cost"]["total"] is None
     else:
