@@ -38,7 +38,7 @@ class EngineLife:
         self._sheet = sheet
         self._engine: Engine | None = None
         self._deaths = 0
-        self._rows_at_death = -1
+        self._progress = (-1, 0)
 
     def start(self, isolated: bool) -> Engine:
         """The session's first engine. Raises `EngineFailed`, and `EngineDied` when it is told to
@@ -64,8 +64,10 @@ class EngineLife:
 
     def bury(self, feed: Feed, death: EngineDied) -> None:
         """Take back and suspect what the dead engine had. Raises when that happens too often."""
-        self._deaths = 1 if feed.rows != self._rows_at_death else self._deaths + 1
-        self._rows_at_death = feed.rows
+        # Whose shard is lost to another worker halves the next shard's rows from the beginning.
+        progress = (feed.rows, len(feed.dropped))
+        self._deaths = 1 if progress != self._progress else self._deaths + 1
+        self._progress = progress
         log.error("with %d rows in it, %s", feed.running, death)
         feed.lose_engine(death.why or death.what)
         assert self._engine is not None  # noqa: S101 - it has just died
