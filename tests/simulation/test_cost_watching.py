@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -36,8 +36,8 @@ PLANTED = {
     "longer prompts": Plant(prompt="a prompt that is longer than usual: "),
     "lower throughput": Plant(slow=1.9),
 }
-SPOT = Plant(kill_every=55.0)
-"""A normal night on spot machines: one killed in nearly a minute, loads of six seconds."""
+SPOT = Plant(kill_every=100.0)
+"""A normal night on spot machines: one of two is killed in so many seconds, loads take six."""
 
 
 @pytest.mark.parametrize("cause", PLANTED)
@@ -178,21 +178,23 @@ def test_a_few_seconds_at_the_end_of_a_load_are_no_window() -> None:
 
 
 def lives(
-    *loads: float, until: float, fleet: int, before: Sequence[Session] = ()
+    *loads: float,
+    until: float,
+    fleet: int,
+    others: Callable[[float], Sequence[Session]] = lambda _: (),
 ) -> list[Announced]:
-    """What is told of workers that begin together, load for so long, and then work as usual."""
-    told: list[Announced] = []
-    watch = CostWatch(
-        usual(),
-        lambda name, sentence, figures: told.append(Announced(name, sentence, figures, at)),
-        Window(10.0, 500),
-        fleet,
-    )
-    at = 0.0
-    watch.look(before, at)
+    """What is told of workers that begin together, load for so long, and then work as usual, and of
+    `others` that are there besides at some time."""
+    at, told = 0.0, list[Announced]()
+
+    def hear(name: str, sentence: str, figures: Mapping[str, Any]) -> None:
+        told.append(Announced(name, sentence, figures, at))
+
+    watch = CostWatch(usual(), hear, Window(10.0, 500), fleet)
+    watch.look(others(at), at)
     while at < until:
         at += 2.0
-        watch.look([*before, *(_worker(n, load, at) for n, load in enumerate(loads))], at)
+        watch.look([*others(at), *(_worker(n, load, at) for n, load in enumerate(loads))], at)
     return told
 
 
@@ -222,7 +224,7 @@ def test_the_same_loads_are_one_where_the_fleet_was_complete() -> None:
 
 def test_who_was_killed_before_a_resume_neither_works_nor_was_started_now() -> None:
     killed = [session(10**9, 100_000, worker_id=f"killed {n}") for n in range(8)]
-    assert lives(*LATE, until=400.0, fleet=8, before=killed) == []
+    assert lives(*LATE, until=400.0, fleet=8, others=lambda _: killed) == []
 
 
 def test_a_worker_whose_supervisor_was_away_is_one_of_the_fleet() -> None:
@@ -239,19 +241,8 @@ def test_a_worker_whose_supervisor_was_away_is_one_of_the_fleet() -> None:
 
 def test_a_load_that_never_ends_costs_from_when_it_fell_silent() -> None:
     stuck = session(0, 0, state="load", buckets=Buckets(load=60 * 10**6), lease_seconds=8.0)
-    told: list[Announced] = []
-    watch = CostWatch(
-        usual(),
-        lambda name, sentence, figures: told.append(Announced(name, sentence, figures, at)),
-        Window(10.0, 500),
-        1,
-    )
-    at = 0.0
-    watch.look([], at)
-    while at < 120.0:
-        at += 2.0
-        silent = [replace(stuck, worker_id=f"stuck {n}") for n in range(12 if at > 60 else 0)]
-        watch.look([_worker(0, 4.0, at), *silent], at)
+    silent = [replace(stuck, worker_id=f"stuck {n}") for n in range(12)]
+    told = lives(4.0, until=120.0, fleet=1, others=lambda at: silent if at > 60.0 else ())
     assert [said.figures["cause"] for said in told] == ["slower starts"]
     assert told[0].after > 68.0
 
