@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import exp, inf, lgamma, log, log1p, sqrt
 
 from pipeline.core.spread import t_quantile
 
@@ -49,6 +49,13 @@ class Estimate:
             return None
         return (self.high - self.total) / self.total if self.total else 0.0
 
+    def times(self, other: Estimate) -> Estimate:
+        """The same, as unsure as an independent factor, which `other` estimates, makes it."""
+        if self.error is None or other.error is None:
+            return Estimate(self.total, None, None)
+        half = self.total * sqrt(self.error**2 + other.error**2)
+        return Estimate(self.total, max(0.0, self.total - half), self.total + half)
+
 
 def estimate(sampled: Sequence[SampledShard], shards: int, rows: int) -> Estimate:
     """The sum of a figure over a dataset of so many shards and planned rows, from shards that were
@@ -59,6 +66,8 @@ def estimate(sampled: Sequence[SampledShard], shards: int, rows: int) -> Estimat
     with its share not drawn. With every shard read, only the second is left.
     """
     drawn = len(sampled)
+    if not shards:
+        return Estimate(0.0, 0.0, 0.0)
     looked_at = sum(shard.planned for shard in sampled)
     if not looked_at:
         return Estimate(0.0, None, None)
@@ -83,3 +92,21 @@ def _within(shard: SampledShard) -> float:
 def _between(total: float, variance: float, degrees: float) -> Estimate:
     half = t_quantile((1 + CONFIDENCE) / 2, degrees) * sqrt(variance)
     return Estimate(total, max(0.0, total - half), total + half)
+
+
+def most_hit(hit: int, drawn: int) -> float:
+    """The share of all shards that may have what `hit` of `drawn` ones have, drawn at random: more
+    of them have it in (1 - `CONFIDENCE`) / 2 of all cases (Clopper and Pearson 1934)."""
+    if hit >= drawn:
+        return 1.0
+    low, high = hit / drawn, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        at_most_hit = sum(_binomial(k, drawn, middle) for k in range(hit + 1))
+        low, high = (middle, high) if at_most_hit > (1 - CONFIDENCE) / 2 else (low, middle)
+    return high
+
+
+def _binomial(k: int, n: int, share: float) -> float:
+    ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    return exp(ways + k * log(share) + (n - k) * log1p(-share))

@@ -16,6 +16,7 @@ from pipeline.core.prediction import HIGH, MIDDLE, Forecast
 from pipeline.core.sampled import Estimate
 from pipeline.predicting.places import Place, places
 from pipeline.predicting.rows import Counted
+from pipeline.predicting.selected import Selected
 from pipeline.predicting.view import Evidence, View, view_of
 
 Json = dict[str, Any]
@@ -29,7 +30,7 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
     listed = places([run.told for run in evidence.runs], view.prices)
     every = list(dict.fromkeys([view.chosen, *listed]))
     return {
-        "rows_to_answer": view.work.rows,
+        **_rows(view),
         "workers": view.work.workers,
         "prompt_tokens": _prompt_tokens(view),
         "output_tokens": _output_tokens(view),
@@ -56,6 +57,16 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
     }
 
 
+def _rows(view: View) -> Json:
+    """`at_most` is of 95% confidence where rows were not all counted, and null where none were."""
+    counted = view.evidence.counted
+    most = counted.rows.high if isinstance(counted, Counted) else None
+    return {
+        "rows_to_answer": view.work.rows if view.evidence.rows_known else None,
+        "rows_at_most": None if most is None else round(most),
+    }
+
+
 def _candidate(view: View, place: Place) -> Json:
     found, price = view.forecast_on(place), view.prices.of(place)
     return {
@@ -72,6 +83,9 @@ def _candidate(view: View, place: Place) -> Json:
 
 def _prompt_tokens(view: View) -> Json:
     counted = view.evidence.counted
+    if not view.evidence.rows_known:
+        source = "unknown: nobody knows how many rows there are"
+        return {"expected": None, "low": None, "high": None, "source": source}
     if isinstance(counted, Counted):
         source = (
             f"counted, all {counted.rows_read} rows"
@@ -102,6 +116,8 @@ def _output_tokens(view: View) -> Json:
     if tokens is None:
         known = {"p50": None, "p90": None, "a_row": None, "deviation_a_row": None, "at_most": most}
         why = "max_tokens alone: there is no earlier run, and no --sample"
+        if not view.evidence.rows_known:
+            why = "unknown: nobody knows how many rows there are"
         return {**known, "source": why}
     source = (
         f"{len(view.alike.runs)} earlier runs"
@@ -123,6 +139,8 @@ def _output_tokens(view: View) -> Json:
 def _most_output_tokens(view: View) -> int | None:
     """By max_tokens; None where rows that nobody read may say something else."""
     counted, sampling = view.evidence.counted, view.here.job.sampling
+    if not view.evidence.rows_known:
+        return None
     if isinstance(counted, Counted):
         return round(counted.most_output_tokens.total)
     return None if "max_tokens" in sampling.columns else view.work.rows * sampling.max_tokens
@@ -139,7 +157,10 @@ def _hours(found: Forecast | None, share: float) -> float | None:
 def _notes(view: View, found: Forecast | None) -> list[str]:
     """What a reader should know before believing the figures."""
     notes: list[str] = []
-    if found is None:
+    counted = view.evidence.counted
+    if isinstance(counted, Counted) and not counted.selected.known:
+        notes.append(_few_rows(counted.selected))
+    elif found is None:
         notes.append(
             "hours and cost are unknown: no earlier run of this job on such a machine tells its "
             "pace; `spotmill plan --sample 200` on one measures it"
@@ -148,7 +169,6 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
         notes.append("cost is unknown: no price is known of the machine the run is going to be on")
     if found is not None and not view.paced.runs:
         notes.append("the pace is that of a minute's sample; waiting and duplicates are not in it")
-    counted = view.evidence.counted
     rows = sum(run.rows for run in view.alike.runs)
     if isinstance(counted, Counted) and rows and view.work.rows:
         before = sum(run.input for run in view.alike.runs) / rows
@@ -159,6 +179,16 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
                 "these may not be this run's"
             )
     return notes
+
+
+def _few_rows(selected: Selected) -> str:
+    """Why nobody can tell what a run costs of a condition that matches hardly anywhere."""
+    most = "?" if selected.rows.high is None else f"{selected.rows.high:,.0f}"
+    return (
+        f"rows, hours and cost are unknown: the condition's columns are too large to be read whole,"
+        f" and of {len(selected.in_shard):,} shards that were drawn of {selected.shards:,}, "
+        f"{selected.hit:,} hold rows that input.where selects, which may be {most} in all"
+    )
 
 
 def refuse_above(document: Json, max_usd: Decimal) -> None:

@@ -46,6 +46,11 @@ class Evidence:
     generated: Generated | None = None
     tuned: Json | None = None
 
+    @property
+    def rows_known(self) -> bool:
+        """Whether it is known, more or less, how many rows the job's condition selects."""
+        return not isinstance(self.counted, Counted) or self.counted.selected.known
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -111,11 +116,13 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
     paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
     rows, error = _rows(evidence, alike.runs)
     work = Work(rows, max(1, min(evidence.workers, evidence.shards)), job.chunks.seconds, error)
-    tokens = (
-        tokens_from_sample(evidence.generated.lengths, work)
-        if evidence.generated
-        else tokens_from_runs(alike, work)
-    )
+    tokens = None
+    if evidence.rows_known:
+        tokens = (
+            tokens_from_sample(evidence.generated.lengths, work)
+            if evidence.generated
+            else tokens_from_runs(alike, work)
+        )
     # Asked once: where there is a cloud, its metadata service may take a while.
     at_hand = node_at_hand()
     place, because = chosen_place(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 
 from pipeline import wiring
-from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core import layout
 from pipeline.core.errors import CostRefused, JobInvalid
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
@@ -22,62 +21,15 @@ from pipeline.predicting.history import earlier_runs, past_run
 from pipeline.predicting.keeping import keep_prediction, prediction_error
 from pipeline.predicting.otherwise import gain_of
 from pipeline.predicting.outlook import outlook, refuse_above
-from pipeline.predicting.planning import predict
 from pipeline.predicting.view import Evidence
-from pipeline.spot.signals import NoNotice
-from tests.e2e.house import job_file, questions, write
+from tests.e2e.house import questions
 from tests.simulation.fakes import VirtualClock
-
-BOOK = """\
-as_of: "2026-11-20"
-source: made up
-machines:
-  g6.xlarge: {spot: "0.36", on_demand: "0.98"}
-  g5.xlarge: {spot: "0.40", on_demand: "1.00"}
-"""
-ROWS = 60
-
-
-@dataclass(slots=True)
-class Bench:
-    """A job of a few rows, and runs of it in this process."""
-
-    place: Path
-
-    def job(self, file: str = "job.yaml", **changes: Any) -> str:
-        sections = {
-            "name": "questions",
-            "input": {"uri": "prompts/", "prompt": "question"},
-            "output": {"uri": "answers/"},
-            "model": {"id": "scripted://?window=8&tokens=30&step_seconds=0.001"},
-            "shards": {"rows": 20},
-            "fleet": {"lease_seconds": 2},
-            "cost": {"prices": "prices.yaml"},
-            **changes,
-        }
-        return str(job_file(self.place / file, **sections))
-
-    def here(self, run_id: str = "tonight", **changes: Any) -> JobAtHand:
-        return open_job(self.job(**changes), run_id)
-
-    def ran(self, run_id: str, **changes: Any) -> dict[str, Any]:
-        here = self.here(run_id, **changes)
-        made = wiring.plan(here)
-        wiring.run_worker(here, NoNotice(), "w1")
-        return wiring.close_books(here, made)
-
-    def plan(self, sample: int | None = None, **changes: Any) -> dict[str, Any]:
-        here = self.here(**changes)
-        return predict(here, wiring.preview(here), sample)
+from tests.unit.plan_bench import ROWS, Bench, bench_at
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
-    monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
-    write(questions(ROWS), str(tmp_path / "prompts" / "a.parquet"))
-    (tmp_path / "prices.yaml").write_text(BOOK)
-    return Bench(tmp_path)
+    return bench_at(tmp_path, monkeypatch)
 
 
 def prompt_bytes(rows: range) -> int:
@@ -115,8 +67,10 @@ def test_of_many_rows_a_sample_is_counted_and_says_so(
 ) -> None:
     monkeypatch.setattr(counting, "ALL_UP_TO", 10)
     monkeypatch.setattr(counting, "SAMPLED_ROWS", 30)
+    texts = ["a question " * (1 + row * row % 7) for row in range(ROWS)]
+    bench.ask(questions(ROWS).set_column(1, "question", pa.array(texts)))
     found = bench.plan(shards={"rows": 5})["prompt_tokens"]
-    assert found["low"] <= prompt_bytes(range(ROWS)) <= found["high"]
+    assert found["low"] <= sum(map(len, texts)) <= found["high"]
     assert found["low"] < found["expected"] < found["high"]
     assert "random sample of 3" in found["source"]
     assert bench.plan(shards={"rows": 5})["prompt_tokens"] == found
@@ -342,7 +296,7 @@ def test_longer_prompts_than_before_are_pointed_out(bench: Bench) -> None:
     table = questions(ROWS)
     longer = [text * 3 for text in table.column("question").to_pylist()]
     changed = table.set_column(1, "question", pa.array(longer))
-    write(changed, str(bench.place / "prompts" / "a.parquet"))
+    bench.ask(changed)
     [note] = bench.plan()["notes"]
     assert "earlier runs" in note
 
@@ -396,7 +350,7 @@ def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
 
 def test_rows_that_say_their_own_max_tokens_bound_the_answers(bench: Bench) -> None:
     asked = questions(ROWS).append_column("limit", pa.array(range(1, ROWS + 1)))
-    write(asked, str(bench.place / "prompts" / "a.parquet"))
+    bench.ask(asked)
     sampling = {"max_tokens": 50, "columns": {"max_tokens": "limit"}}
     said = bench.plan(sampling=sampling)
     assert said["output_tokens"]["at_most"] == sum(range(1, ROWS + 1))

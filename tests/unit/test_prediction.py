@@ -24,7 +24,7 @@ from pipeline.core.prediction import (
     tokens_from_runs,
     tokens_from_sample,
 )
-from pipeline.core.sampled import SampledShard, estimate
+from pipeline.core.sampled import Estimate, SampledShard, estimate, most_hit
 from pipeline.core.spread import Spread, spread_of, t_quantile
 from tests.unit.past_nights import CHUNK_SECONDS, MACHINE, PRICE, WORKERS, Job, usd_of
 from tests.unit.strategies import bounded
@@ -118,6 +118,20 @@ def test_rows_that_a_condition_leaves_out_are_estimated_too() -> None:
 def test_one_shard_of_many_tells_no_interval() -> None:
     found = estimate([SampledShard(10, 10, [1, 2])], 5, 50)
     assert (found.low, found.high, found.error) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("hit", "drawn", "share"), [(0, 100, 0.0362), (3, 20, 0.3789), (10, 10, 1.0), (9, 500, 0.0339)]
+)
+def test_what_few_of_those_drawn_have_more_may_have(hit: int, drawn: int, share: float) -> None:
+    assert most_hit(hit, drawn) == pytest.approx(share, abs=0.0002)
+
+
+def test_factors_that_are_unsure_make_a_product_that_is_more_so() -> None:
+    one, other = Estimate(100.0, 70.0, 130.0), Estimate(5.0, 3.0, 7.0)
+    assert one.times(other) == Estimate(100.0, 50.0, 150.0)
+    assert one.times(Estimate(5.0, 5.0, 5.0)) == one
+    assert one.times(Estimate(5.0, None, None)).high is None
 
 
 # Paces.
