@@ -96,10 +96,10 @@ def tokens_from_sample(lengths: Sequence[int], work: Work) -> OutputTokens | Non
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A generated sample's pace: decoded tokens a second, and the seconds it took to load."""
+    """A generated sample's pace: decoded tokens a second, and the seconds to boot and to load."""
 
     tokens_per_second: float
-    load_seconds: float
+    start_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def forecast(
         return forecast_at(work, tokens, past, pace)
     if measured is None or measured.tokens_per_second <= 0:
         return None
-    calm = Pace(measured.tokens_per_second, 0.0, measured.load_seconds, 0.0, 0.0)
+    calm = Pace(measured.tokens_per_second, 0.0, measured.start_seconds, 0.0, 0.0)
     pace = interrupted_as(calm, (), lifecycle, work.chunk_seconds)
     found = forecast_at(work, tokens, Past((), work.chunk_seconds), pace)
     parts = {**found.parts, "sampled_pace": SAMPLED_RATE_SPREAD}

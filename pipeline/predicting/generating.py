@@ -10,20 +10,21 @@ from pipeline.clock import SystemClock
 from pipeline.core.errors import InputInvalid, JobInvalid
 from pipeline.core.ports import Clock, Engine
 from pipeline.core.prediction import Measured
-from pipeline.core.rows import Completion, Request
+from pipeline.core.rows import Request
 from pipeline.dataset.plan_file import Plan
 from pipeline.engine_loading import check_engine, engine_loader
-from pipeline.near_ties import generate
+from pipeline.predicting.pacing import paced
 from pipeline.predicting.rows import drawn
 from pipeline.speculating import speculation_of
 
 LEAST_ROWS = 8
-_WARMING_SHARE = 4
+_WINDOWS_BESIDE = 3
+"""Rows drawn to keep the window full, so that hardly one comes twice: its prompt would be known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Output tokens by row that the engine answered, and its pace once it was warm."""
+    """Output tokens by row that the engine answered, and its pace."""
 
     lengths: Sequence[int]
     refused: int
@@ -36,10 +37,11 @@ def generated(
     rows: int,
     load: Callable[[], Engine] | None = None,
     clock: Clock | None = None,
+    boot_seconds: float = 0.0,
 ) -> Generated:
-    """`rows` of the dataset, answered by the job's own engine and thrown away. A quarter of them
-    warms it up, the others are timed; fewer rows than its window, and the end, when few are left,
-    make it look slower than it is. Raises what loading raises."""
+    """`rows` of the dataset, answered by the job's own engine and thrown away, among others that
+    keep its window as full as it will be. A worker takes `boot_seconds` before it loads. Raises
+    what loading raises."""
     if rows < LEAST_ROWS:
         raise JobInvalid(f"{rows} rows tell nothing", where="--sample", hint=f">= {LEAST_ROWS}")
     check_engine(here.job)
@@ -47,25 +49,22 @@ def generated(
     began = clock.now()
     engine = (load or _loader(here))()
     try:
-        load_seconds = clock.now() - began
-        asked = drawn(here, plan, engine.encode, rows)
+        start_seconds = boot_seconds + clock.now() - began
+        asked = drawn(here, plan, engine.encode, rows + _WINDOWS_BESIDE * engine.window)
         requests = [
             Request(f"plan-{number}", one.prompt_token_ids, one.sampling)
             for number, one in enumerate(asked)
         ]
-        warming = len(requests) // _WARMING_SHARE
-        first = generate(engine, requests[:warming])
-        began = clock.now()
-        second = generate(engine, requests[warming:])
-        seconds = clock.now() - began
+        # A run of few rows never fills the window.
+        window = min(engine.window, -(-plan.rows // here.job.fleet.workers))
+        found = paced(engine, requests[:rows], requests[rows:], window, clock)
     finally:
         engine.close()
-    timed = [len(one.token_ids) for one in second.values() if isinstance(one, Completion)]
-    lengths = [len(one.token_ids) for one in first.values() if isinstance(one, Completion)] + timed
-    if not any(timed):
+    lengths = [len(answer.token_ids) for answer in found.answers.values()]
+    if not any(lengths):
         raise InputInvalid("no row of the sample was answered", where=here.job.input.uri)
-    measured = Measured(sum(timed) / max(seconds, 1e-6), load_seconds)
-    return Generated(lengths, len(requests) - len(lengths), measured)
+    measured = Measured(found.tokens_per_second, start_seconds)
+    return Generated(lengths, min(rows, len(requests)) - len(lengths), measured)
 
 
 def _loader(here: JobAtHand) -> Callable[[], Engine]:
