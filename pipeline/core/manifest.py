@@ -158,3 +158,10 @@ def attempt_cost(manifest_attempt: Mapping[str, Any]) -> Decimal | None:
         for price, buckets in charges(manifest_attempt)
         for micros in (buckets.useful, buckets.wasted, buckets.overhead)
     )
+
+
+def left_early(manifest_attempt: Mapping[str, Any]) -> bool:
+    """Whether an attempt ended because its worker left: it was told (`drained`), or vanished
+    (`lost`). A helper's end on a portion says nothing, for it hands over what it finished
+    (decision 019)."""
+    return manifest_attempt["end"] in ("drained", "lost") and "portion" not in manifest_attempt

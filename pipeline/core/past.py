@@ -21,13 +21,13 @@ TRACED = (0.4, 1.0)
 @dataclass(frozen=True, slots=True)
 class PastSession:
     """A worker's session as a run's manifest has it; `interrupted` when it did not end by itself
-    with nothing left to do, None when nobody looked."""
+    with nothing left to do, as far as is known."""
 
     machine: str
     lifecycle: str
     decoded: int
     buckets: Buckets
-    interrupted: bool | None = False
+    interrupted: bool = False
     usd: Decimal | None = None
 
     @property
@@ -62,7 +62,7 @@ class PastRun:
     @property
     def replaced(self) -> int:
         """Sessions that another one had to go on for."""
-        return sum(session.interrupted is True for session in self.sessions)
+        return sum(session.interrupted for session in self.sessions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,9 @@ def interrupted_as(
 ) -> Pace:
     """The same pace, with the interruptions of a lifecycle."""
     every = [session for run in runs for session in run.sessions]
-    own = [s for s in every if s.lifecycle == lifecycle and s.interrupted is not None]
+    own = [session for session in every if session.lifecycle == lifecycle]
     traced = TRACED if lifecycle == "spot" else (0.0, 0.0)
-    seen = sum(s.interrupted is True for s in own) + traced[0]
+    seen = sum(session.interrupted for session in own) + traced[0]
     hours = sum(session.seconds for session in own) / 3_600 + traced[1]
     often, unsure = (seen / hours, seen / hours**2) if hours else (0.0, 0.0)
     replaced = sum(run.replaced for run in runs)

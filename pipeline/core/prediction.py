@@ -206,7 +206,7 @@ def _expected_seconds(run: PastRun, past: Past, decoded: float) -> float:
             total += sum(session.seconds for session in sessions)
             continue
         share = sum(session.decoded for session in sessions) / whole
-        begun = sum(session.interrupted is not True for session in sessions)
+        begun = sum(not session.interrupted for session in sessions)
         total += pace.seconds(decoded * share, begun)
     return total
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.core.cost_days import moment
 from pipeline.core.cost_lines import Line, RunBooks
+from pipeline.core.manifest import left_early
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.percent import percent
 from pipeline.core.run_manifest import ENDED
@@ -19,17 +20,16 @@ Json = dict[str, Any]
 def preempted(books: RunBooks) -> frozenset[str]:
     """Workers that left before the work was done, and not because of an error of their own.
 
-    A worker whose attempt on a shard ended `drained` (it was told) or `lost` (it was not), or
-    whose session never said that it ended, once the run is over. Books cannot tell a machine that
-    was reclaimed from a person who stopped the run: that interruption counts too. A helper's end
-    on a portion says nothing, for it hands over what it finished (decision 019).
+    A worker that `left_early`, or whose session never said that it ended, once the run is over.
+    Books cannot tell a machine that was reclaimed from a person who stopped the run: that
+    interruption counts too.
     """
     failed = {row["worker_id"] for row in books.run["workers"] if row["state"] == "failed"}
     left = {
         attempt["worker_id"]
         for manifest in books.manifests
         for attempt in manifest["attempts"]
-        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
+        if left_early(attempt)
     }
     if books.complete:
         left |= {row["worker_id"] for row in books.run["workers"] if row["state"] not in ENDED}

@@ -15,6 +15,7 @@ from pipeline.core.manifest import (
     Json,
     Provenance,
     attempt_cost,
+    left_early,
     per_token,
 )
 from pipeline.core.money import (
@@ -107,6 +108,7 @@ def run_manifest(
             hint="run `spotmill verify` on this run",
         )
     output_tokens = sum(manifest["tokens"]["output"] for manifest in manifests)
+    left = {a["worker_id"] for m in manifests for a in m["attempts"] if left_early(a)}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": provenance.run_id,
@@ -135,6 +137,8 @@ def run_manifest(
                 "cost": decimal_text(bill.usd),
                 **({"uncertain": _uncertain(bill)} if bill.uncertain_micros else {}),
                 "state": bill.state,
+                # Known here alone without all shards' manifests, which may be ten thousand.
+                "left_early": bill.worker_id in left,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
                 **({"start": dict(bill.start)} if bill.start else {}),

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.at_hand import JobAtHand
 from pipeline.core import layout
 from pipeline.core.errors import ObjectDamaged, in_a_line
+from pipeline.core.manifest import left_early
 from pipeline.core.money import Buckets, decimal_of
 from pipeline.core.past import PastRun, PastSession, row_spread_of
 from pipeline.core.ports import ObjectStore
@@ -21,7 +22,6 @@ log = logging.getLogger("spotmill")
 
 MOST_RUNS = 30
 _MOST_SHARDS = 1_024
-_LEFT_EARLY = frozenset({"drained", "lost"})
 Json = dict[str, Any]
 
 
@@ -51,8 +51,7 @@ def earlier_runs(here: JobAtHand, but: str = "") -> list[EarlierRun]:
             keys = here.store.list(layout.shard_manifests_prefix(run.run_id))
             wanted = _evenly(keys, left)
             manifests = _shard_manifests(here.store, wanted)
-            all_read = len(manifests) == run.manifest["shards"]
-            told = past_run(run.manifest, manifests, all_read)
+            told = past_run(run.manifest, manifests)
         except (*MISSHAPEN, ObjectDamaged) as problem:
             log.warning("run %s is not learned from: %s", run.run_id, in_a_line(problem))
             continue
@@ -75,14 +74,14 @@ def _evenly(keys: Sequence[str], most: int) -> list[str]:
     return [keys[n * len(keys) // most] for n in range(most)]
 
 
-def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool) -> PastRun:
-    """What counts of a run. Without the manifests of all its shards, nobody knows whether sessions
-    that ended in order had been told to."""
+def past_run(manifest: Mapping[str, Any], shards: Sequence[Json]) -> PastRun:
+    """What counts of a run, by its manifest and those of some of its shards, or all. Which sessions
+    left early the first says; of an earlier version's, the others do as far as they are given."""
     early = {
         attempt["worker_id"]
         for shard in shards
         for attempt in shard["attempts"]
-        if attempt["end"] in _LEFT_EARLY
+        if left_early(attempt)
     }
     tokens = manifest["tokens"]
     return PastRun(
@@ -93,19 +92,19 @@ def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool
         output=tokens.get("output", 0),
         copied=tokens.get("copied", 0),
         wasted=tokens.get("wasted", 0),
-        sessions=tuple(_session(row, early, all_read) for row in manifest["workers"]),
+        sessions=tuple(_session(row, early) for row in manifest["workers"]),
         row_spread=row_spread_of([(s["output"]["rows"], s["tokens"]["output"]) for s in shards]),
     )
 
 
-def _session(row: Mapping[str, Any], early: set[str], all_read: bool) -> PastSession:
-    vanished = row["state"] != "ended" or row["worker_id"] in early
+def _session(row: Mapping[str, Any], early: set[str]) -> PastSession:
+    left: bool = row.get("left_early", row["worker_id"] in early)
     return PastSession(
         machine=row["node"]["instance_type"],
         lifecycle=row["node"]["lifecycle"],
         decoded=row["decoded"],
         buckets=Buckets.from_seconds(row["seconds"]),
-        interrupted=True if vanished else (False if all_read else None),
+        interrupted=left or row["state"] != "ended",
         usd=decimal_of(row["cost"]),
     )
 

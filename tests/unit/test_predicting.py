@@ -164,7 +164,7 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
             "cost": None,
         }
 
-    manifest = {
+    manifest: dict[str, Any] = {
         "run_id": "r",
         "input": {"rows": 4},
         "output": {"rows": 4},
@@ -179,11 +179,15 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
             {"worker_id": "done", "end": "published"},
         ],
     }
-    told = past_run(manifest, [shard], all_read=True)
+    told = past_run(manifest, [shard])
     assert [session.interrupted for session in told.sessions] == [False, True, True]
     assert told.replaced == 2
-    unread = past_run(manifest, [], all_read=False)
-    assert [session.interrupted for session in unread.sessions] == [None, None, True]
+    unread = past_run(manifest, [])
+    assert [session.interrupted for session in unread.sessions] == [False, False, True]
+    left = [row | {"left_early": row["worker_id"] == "told"} for row in manifest["workers"]]
+    for shards in ([], [shard]):
+        said = past_run(manifest | {"workers": left}, shards)
+        assert [session.interrupted for session in said.sessions] == [False, True, True]
 
 
 def test_the_gain_is_that_of_the_trial_that_was_used() -> None:
