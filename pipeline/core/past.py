@@ -96,10 +96,16 @@ def row_tokens(runs: Sequence[PastRun]) -> RowTokens | None:
     return RowTokens(
         mean=mean,
         row_spread=row_spread,
-        decoded_share=1 - sum(run.copied for run in runs) / output,
+        decoded_share=decoded_share(runs),
         selected_share=rows / max(1, sum(run.planned for run in runs)),
         logs=tuple(log(run.output / run.rows / mean) for run in runs),
     )
+
+
+def decoded_share(runs: Sequence[PastRun]) -> float:
+    """Of output tokens, those that were no copies of another row's; 1 without any run."""
+    output = sum(run.output for run in runs)
+    return 1 - sum(run.copied for run in runs) / output if output else 1.0
 
 
 def row_spread_of(shards: Sequence[tuple[int, int]]) -> float | None:

@@ -57,7 +57,27 @@ class Estimate:
         return Estimate(self.total, max(0.0, self.total - half), self.total + half)
 
 
-def estimate(sampled: Sequence[SampledShard], shards: int, rows: int) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum as a sample tells it: its `variance` by chance, estimated with so many `degrees` of
+    freedom. None where one shard of many tells of no spread."""
+
+    total: float
+    variance: float | None
+    degrees: float = inf
+
+    @property
+    def deviation(self) -> float | None:
+        """Of a normal figure with the same upper tenth, as a share of the sum."""
+        if self.variance is None:
+            return None
+        if not self.total:
+            return 0.0
+        wider = t_quantile(0.9, self.degrees) / t_quantile(0.9, inf)
+        return wider * sqrt(self.variance) / self.total
+
+
+def summed(sampled: Sequence[SampledShard], shards: int, rows: int) -> Sum:
     """The sum of a figure over a dataset of so many shards and planned rows, from shards that were
     drawn at random, all alike likely, and rows drawn within them.
 
@@ -67,19 +87,28 @@ def estimate(sampled: Sequence[SampledShard], shards: int, rows: int) -> Estimat
     """
     drawn = len(sampled)
     if not shards:
-        return Estimate(0.0, 0.0, 0.0)
+        return Sum(0.0, 0.0)
     looked_at = sum(shard.planned for shard in sampled)
     if not looked_at:
-        return Estimate(0.0, None, None)
+        return Sum(0.0, None)
     ratio = sum(shard.rows * shard.mean for shard in sampled) / looked_at
     within = shards / drawn * sum(_within(shard) for shard in sampled)
     if drawn == shards:
-        return _between(ratio * rows, within, inf)
+        return Sum(ratio * rows, within, max(1, sum(len(s.figures) for s in sampled) - drawn))
     if drawn < 2:
-        return Estimate(ratio * rows, None, None)
+        return Sum(ratio * rows, None)
     off = sum((shard.rows * shard.mean - ratio * shard.planned) ** 2 for shard in sampled)
     between = shards**2 / drawn * (1 - drawn / shards) * off / (drawn - 1)
-    return _between(ratio * rows, between + within, drawn - 1)
+    return Sum(ratio * rows, between + within, drawn - 1)
+
+
+def estimate(sampled: Sequence[SampledShard], shards: int, rows: int) -> Estimate:
+    """The same `Sum`, as an interval."""
+    found = summed(sampled, shards, rows)
+    if found.variance is None:
+        return Estimate(found.total, None, None)
+    half = t_quantile((1 + CONFIDENCE) / 2, found.degrees) * sqrt(found.variance)
+    return Estimate(found.total, max(0.0, found.total - half), found.total + half)
 
 
 def _within(shard: SampledShard) -> float:
@@ -87,11 +116,6 @@ def _within(shard: SampledShard) -> float:
     if not counted:
         return 0.0
     return shard.rows**2 * (1 - counted / shard.rows) * shard.variance / counted
-
-
-def _between(total: float, variance: float, degrees: float) -> Estimate:
-    half = t_quantile((1 + CONFIDENCE) / 2, degrees) * sqrt(variance)
-    return Estimate(total, max(0.0, total - half), total + half)
 
 
 def most_hit(hit: int, drawn: int) -> float:

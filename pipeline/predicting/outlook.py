@@ -28,12 +28,14 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
     view = view_of(here, evidence)
     found = view.forecast_on(view.chosen)
     listed = places([run.told for run in evidence.runs], view.prices)
+    fleet = view.work.workers
     every = list(dict.fromkeys([view.chosen, *listed]))
     return {
         **_rows(view),
         "workers": view.work.workers,
         "prompt_tokens": _prompt_tokens(view),
         "output_tokens": _output_tokens(view),
+        "hours": {"p50": _hours(found, MIDDLE, fleet), "p90": _hours(found, HIGH, fleet)},
         "worker_hours": {"p50": _hours(found, MIDDLE), "p90": _hours(found, HIGH)},
         "usd": {
             "p50": decimal_text(view.usd(found, view.chosen, MIDDLE)),
@@ -51,7 +53,7 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
         "rests_on": {
             "runs": [run.told.run_id for run in evidence.runs if run.told in view.alike.runs],
             "runs_of_this_pace": len(view.paced.runs),
-            "sample_rows": len(evidence.generated.lengths) if evidence.generated else 0,
+            "sample_rows": evidence.generated.rows if evidence.generated else 0,
         },
         "notes": _notes(view, found),
     }
@@ -122,7 +124,7 @@ def _output_tokens(view: View) -> Json:
     source = (
         f"{len(view.alike.runs)} earlier runs"
         if tokens.from_runs
-        else f"a generated sample of {len(view.evidence.generated.lengths)} rows"
+        else f"a generated sample of {view.evidence.generated.rows} rows"
         if view.evidence.generated
         else "unknown"
     )
@@ -150,8 +152,9 @@ def _at_most(most: int | None, tokens: float) -> int:
     return round(tokens) if most is None else min(most, round(tokens))
 
 
-def _hours(found: Forecast | None, share: float) -> float | None:
-    return None if found is None else round(found.seconds(share) / 3_600, 6)
+def _hours(found: Forecast | None, share: float, workers: int = 1) -> float | None:
+    """Of a worker; with all of them at work to the end, until the run is done."""
+    return None if found is None else round(found.seconds(share) / workers / 3_600, 6)
 
 
 def _notes(view: View, found: Forecast | None) -> list[str]:
@@ -168,7 +171,9 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
     elif view.prices.of(view.chosen).usd_per_hour is None:
         notes.append("cost is unknown: no price is known of the machine the run is going to be on")
     if found is not None and not view.paced.runs:
-        notes.append("the pace is that of a minute's sample; waiting and duplicates are not in it")
+        notes.append("the pace is that of a minute's sample; waiting is not in it")
+    if view.evidence.generated and not view.alike.runs:
+        notes.append("rows that ask the same are priced as if each were generated")
     rows = sum(run.rows for run in view.alike.runs)
     if isinstance(counted, Counted) and rows and view.work.rows:
         before = sum(run.input for run in view.alike.runs) / rows

@@ -40,7 +40,7 @@ def predict(
             shards=len(plan.shards),
             workers=here.job.fleet.workers,
             runs=runs,
-            counted=_counted(here, dataset),
+            counted=_counted(here, dataset) if found is None else found.counted,
             generated=found,
             tuned=_tuned(here),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
@@ -11,11 +11,13 @@ from typing import TypeAlias
 
 from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import RowRejected
+from pipeline.core.money import share_out
 from pipeline.core.rows import Prompt, Sampling
 from pipeline.core.sampled import Estimate, SampledShard, estimate
 from pipeline.core.shards import Shard
 from pipeline.dataset.plan_file import Plan
 from pipeline.dataset.source import ParquetSource
+from pipeline.engine_loading import context_tokens
 from pipeline.predicting.selected import Selected, dice_of, selected_rows
 
 ALL_UP_TO = 20_000
@@ -29,22 +31,6 @@ Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """What was found out about a dataset's rows: which are to be answered, their prompts' tokens,
-    and the most they may be answered with. `rows_read` prompts were counted."""
-
-    selected: Selected
-    prompt_tokens: Estimate
-    most_output_tokens: Estimate
-    rows_read: int
-    every_row: bool
-
-    @property
-    def rows(self) -> Estimate:
-        return self.selected.rows
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """A row's prompt in tokens, and how it is to be answered."""
 
@@ -53,17 +39,37 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Of a shard in which `rows` are selected, those that were drawn; None for one that is no
-    prompt."""
+class Drawn:
+    """Of a shard in which `rows` are selected, some that were drawn by chance; None for a row that
+    nothing is asked of: it is no prompt, or too long a one."""
 
     rows: int
-    asked: Sequence[tuple[Prompt, Sampling] | None]
+    asked: Sequence[Asked | None]
 
 
-def count(here: JobAtHand, plan: Plan, encode: Encode) -> Counted:
-    """From all rows, or from `SAMPLED_ROWS` of some shards; the same for the same dataset. `plan`
-    is the dataset's in its own order. A row that is no prompt has no tokens."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What was found out about a dataset's rows: which are to be answered, their prompts' tokens,
+    and the most they may be answered with. `rows_read` prompts were counted, of `holding` shards
+    that hold a row, as far as is known; some of them were `kept`."""
+
+    selected: Selected
+    holding: int
+    prompt_tokens: Estimate
+    most_output_tokens: Estimate
+    rows_read: int
+    every_row: bool
+    kept: Sequence[Drawn] = ()
+
+    @property
+    def rows(self) -> Estimate:
+        return self.selected.rows
+
+
+def count(here: JobAtHand, plan: Plan, encode: Encode, keep: int = 0) -> Counted:
+    """From all rows, or from `SAMPLED_ROWS` of some shards, each read once; the same for the same
+    dataset. `plan` is the dataset's in its own order. `keep` rows are kept. A row of which nothing
+    is asked has no tokens."""
     selected = selected_rows(here, plan)
     holding = [shard for shard in plan.shards if selected.in_shard.get(shard.id)]
     every = (
@@ -71,91 +77,97 @@ def count(here: JobAtHand, plan: Plan, encode: Encode) -> Counted:
         and selected.rows.total <= ALL_UP_TO
         and sum(shard.bytes for shard in holding) <= SAMPLED_BYTES
     )
-    shards = holding if every else _some(holding, dice_of(plan), MOST_SHARDS)
+    dice = dice_of(plan)
+    shards = holding if every else _some(holding, dice)
+    sizes = {shard.id: selected.in_shard[shard.id] for shard in shards}
+    wanted = sizes if every else shared(max(SAMPLED_ROWS, keep), sizes)
+    to_keep = shared(keep, sizes)
     tokens: list[SampledShard] = []
     most: list[SampledShard] = []
-    rows = None if every else SAMPLED_ROWS
-    for drawn in _drawn(here, plan, shards, selected, rows):
-        found = [_counted(one, encode) for one in drawn.asked]
-        tokens.append(SampledShard(drawn.rows, drawn.rows, [prompt for prompt, _ in found]))
-        most.append(SampledShard(drawn.rows, drawn.rows, [longest for _, longest in found]))
+    kept: list[Drawn] = []
+    limit = context_tokens(here.job)
+    for shard_id, prompts in _read(here, plan, shards, wanted, dice):
+        rows = sizes[shard_id]
+        lengths, longest = [], []
+        some: list[Asked | None] = []
+        for one in prompts:
+            asked = _asked(one, encode, limit)
+            lengths.append(0 if asked is None else len(asked.prompt_token_ids))
+            longest.append(0 if asked is None else asked.sampling.max_tokens)
+            # No more than are to be kept: prompts in tokens take ten times their text's memory.
+            if len(some) < to_keep[shard_id]:
+                some.append(asked)
+        tokens.append(SampledShard(rows, rows, lengths))
+        most.append(SampledShard(rows, rows, longest))
+        kept.append(Drawn(rows, some))
+    # Of shards that nobody looked at, as many are taken to hold a row as of the others.
+    share = len(holding) / len(selected.in_shard)
+    held = max(len(shards), round(share * selected.shards))
 
     def whole(sampled: Sequence[SampledShard]) -> Estimate:
-        # Of shards that nobody looked at, as many are taken to hold a row as of the others.
-        holds = max(len(sampled), round(len(holding) * selected.shards / len(selected.in_shard)))
-        return estimate(sampled, holds, round(selected.rows.total)).times(selected.rows)
+        return estimate(sampled, held, round(selected.rows.total)).times(selected.rows)
 
     return Counted(
         selected,
+        held,
         prompt_tokens=whole(tokens),
         most_output_tokens=whole(most),
         rows_read=sum(len(shard.figures) for shard in tokens),
         every_row=every,
+        kept=kept,
     )
 
 
-def drawn(here: JobAtHand, plan: Plan, encode: Encode, rows: int) -> list[Asked]:
-    """At most so many rows that have a prompt, by chance; the same for the same dataset."""
-    selected = selected_rows(here, plan)
-    dice = dice_of(plan)
-    holding = [shard for shard in plan.shards if selected.in_shard.get(shard.id)]
-    shards = _some(holding, dice, MOST_SHARDS)
-    found = [
-        asked
-        for shard in _drawn(here, plan, shards, selected, rows)
-        for one in shard.asked
-        if (asked := _encoded(one, encode)) is not None
-    ]
-    dice.shuffle(found)
-    return found[:rows]
+def shared(rows: int, sizes: Mapping[int, int]) -> dict[int, int]:
+    """So many rows, dealt to shards by their size; two of each at least, for one has no spread."""
+    dealt = share_out(min(rows, sum(sizes.values())), sizes) if rows else {}
+    return {one: min(size, max(2, dealt[one])) if rows else 0 for one, size in sizes.items()}
 
 
-def _some(shards: Sequence[Shard], dice: random.Random, most: int) -> list[Shard]:
-    """At most so many, drawn by chance, that are not too large in all."""
-    shuffled = dice.sample(shards, min(most, len(shards)))
+def _some(shards: Sequence[Shard], dice: random.Random) -> list[Shard]:
+    """Drawn by chance, as many as are not too large in all."""
+    shuffled = dice.sample(shards, min(MOST_SHARDS, len(shards)))
     sizes = accumulate(shard.bytes for shard in shuffled)
     fit = sum(1 for _ in takewhile(lambda size: size <= SAMPLED_BYTES, sizes))
     return sorted(shuffled[: max(LEAST_SHARDS, fit)], key=lambda shard: shard.id)
 
 
-def _drawn(
-    here: JobAtHand, plan: Plan, shards: Sequence[Shard], selected: Selected, rows: int | None
-) -> Iterator[_Drawn]:
-    """About so many rows of these shards, of each by its size and two at least; all if None."""
+_Prompted: TypeAlias = tuple[Prompt, Sampling] | None
+
+
+def _read(
+    here: JobAtHand,
+    plan: Plan,
+    shards: Sequence[Shard],
+    wanted: Mapping[int, int],
+    dice: random.Random,
+) -> Iterator[tuple[int, list[_Prompted]]]:
+    """By shard, so many of its rows as are wanted, in any order; None for one that is no prompt."""
     prompts_alone = here.job.input.model_copy(update={"columns": ()})
     job = here.job.model_copy(update={"input": prompts_alone})
     source = ParquetSource(job, plan.schema, here.options)
-    whole = sum(selected.in_shard[shard.id] for shard in shards)
-    dice = dice_of(plan)
-    seeds = [dice.random() for _ in shards]
 
-    def read(shard: Shard, seed: float) -> _Drawn:
+    def read(shard: Shard, seed: float) -> tuple[int, list[_Prompted]]:
         given = source.open(shard)
-        share = given.rows if rows is None else max(2, -(-rows * given.rows // whole))
-        numbers = random.Random(seed).sample(range(given.rows), min(share, given.rows))  # noqa: S311
-        asked: list[tuple[Prompt, Sampling] | None] = []
-        for row in sorted(numbers):
+        numbers = random.Random(seed).sample(range(given.rows), wanted[shard.id])  # noqa: S311
+        found: list[_Prompted] = []
+        for row in numbers:
             try:
-                asked.append((given.prompt(row), given.sampling(row)))
+                found.append((given.prompt(row), given.sampling(row)))
             except RowRejected:
-                asked.append(None)
-        return _Drawn(given.rows, asked)
+                found.append(None)
+        return shard.id, found
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(read, shards, seeds)
+        yield from pool.map(read, shards, [dice.random() for _ in shards])
 
 
-def _counted(one: tuple[Prompt, Sampling] | None, encode: Encode) -> tuple[int, int]:
-    """A row's prompt tokens, and the most it may be answered with."""
-    asked = _encoded(one, encode)
-    return (0, 0) if asked is None else (len(asked.prompt_token_ids), asked.sampling.max_tokens)
-
-
-def _encoded(one: tuple[Prompt, Sampling] | None, encode: Encode) -> Asked | None:
+def _asked(one: _Prompted, encode: Encode, limit: int | None) -> Asked | None:
     if one is None:
         return None
     prompt, sampling = one
     try:
-        return Asked(encode(prompt), sampling)
+        tokens = encode(prompt)
     except RowRejected:
         return None
+    return None if limit is not None and len(tokens) >= limit else Asked(tokens, sampling)

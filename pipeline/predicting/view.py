@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
-from pipeline.core.past import Past, PastRun
+from pipeline.core.past import Past, PastRun, decoded_share
 from pipeline.core.prediction import (
     MIDDLE,
     Forecast,
@@ -116,13 +116,7 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
     paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
     rows, error = _rows(evidence, alike.runs)
     work = Work(rows, max(1, min(evidence.workers, evidence.shards)), job.chunks.seconds, error)
-    tokens = None
-    if evidence.rows_known:
-        tokens = (
-            tokens_from_sample(evidence.generated.lengths, work)
-            if evidence.generated
-            else tokens_from_runs(alike, work)
-        )
+    tokens = _tokens(evidence, alike, work)
     # Asked once: where there is a cloud, its metadata service may take a while.
     at_hand = node_at_hand()
     place, because = chosen_place(
@@ -130,6 +124,17 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
     )
     prices = prices_of(here, at_hand, told)
     return View(here, evidence, work, alike, paced, tokens, prices, place, because)
+
+
+def _tokens(evidence: Evidence, alike: Past, work: Work) -> OutputTokens | None:
+    generated = evidence.generated
+    if not evidence.rows_known:
+        return None
+    if generated is None:
+        return tokens_from_runs(alike, work)
+    # How many rows ask the same, no sample of them can tell.
+    share = decoded_share(alike.runs)
+    return tokens_from_sample(generated.sampled, generated.counted.holding, work, share)
 
 
 def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:
