@@ -109,6 +109,8 @@ def plan(
     here = open_job(job, run_id, date)
     if sample is not None:
         _start_as_workers_are(here)
+    # A worker's process is as old when it begins to load its engine.
+    boot_seconds = wiring.seconds_alive()
     wanted = here.job.shards.order if order is None else order
     started_at = time.monotonic()
     made = wiring.preview_in_order(here) if wanted == "prefix" else wiring.preview(here)
@@ -121,7 +123,7 @@ def plan(
         "bytes": shards.bytes,
         "files": len(made.origin.files),
         "largest_shard_rows": shards.largest_rows,
-        **predict(here, made, sample),
+        **predict(here, made, sample, boot_seconds),
     }
     show(document, as_json, f"plan of {here.run_id}, by {wanted}, made in {seconds:.1f} s")
     if max_usd is not None:
@@ -251,7 +253,8 @@ def _start_as_workers_are(here: JobAtHand) -> None:
     """A library is preloaded when a process starts, or not at all: the same command once more."""
     if missing := proving.missing_environment(here):
         command = (sys.executable, "-m", "pipeline.cli", *sys.argv[1:])
-        os.execve(command[0], command, {**os.environ, **missing})  # noqa: S606 - itself
+        now = {wiring.STARTED_ANEW: str(time.time())}
+        os.execve(command[0], command, {**os.environ, **missing, **now})  # noqa: S606 - itself
 
 
 @app.command()

@@ -33,6 +33,13 @@ def check_engine(job: JobSpec) -> None:
         refuse_unsound(job, device_at_hand(), local_model_config(job.model.id))
 
 
+def context_tokens(job: JobSpec) -> int | None:
+    """A row whose prompt has as many is refused; None where the job leaves that to the model."""
+    if job.model.id.startswith(SCRIPTED):
+        return _scripted_settings(job.model.id).max_model_len
+    return job.model.max_model_len
+
+
 class EngineLoader(Protocol):
     """Loads an engine when called; told whether in a process of its own. `start` says how the
     latest one came about, if that is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import time
@@ -53,6 +54,8 @@ from pipeline.telling import tell_closed, telling_worker
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 
+STARTED_ANEW = "SPOTMILL_STARTED_ANEW"
+"""When this very process became another command, in seconds since 1970."""
 # Beats, claims and saves that wait for a store must not keep rows from being prepared.
 _BACKGROUND_THREADS = 12
 
@@ -257,7 +260,7 @@ def run_worker(
             SeveralNotices(notice, allowance),
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
-            boot_seconds=time.time() - psutil.Process().create_time(),
+            boot_seconds=seconds_alive(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
             quotes=prices,
@@ -271,6 +274,12 @@ def run_worker(
         "rows": report.rows,
         "decoded_tokens": report.decoded,
     }
+
+
+def seconds_alive() -> float:
+    """Since this command was started; where it started itself anew, since then."""
+    started = os.environ.get(STARTED_ANEW)
+    return time.time() - (float(started) if started else psutil.Process().create_time())
 
 
 @contextmanager

@@ -164,3 +164,25 @@ def charged_usd(spans: Iterable[Span]) -> Decimal | None:
         for price, buckets in spans
         for micros in (buckets.useful, buckets.wasted, buckets.overhead)
     )
+
+
+Parting: TypeAlias = tuple[str, str]
+"""A worker, and how an attempt of it ended early: `drained` or `lost`."""
+
+
+def partings(attempts: Iterable[Mapping[str, Any]]) -> frozenset[Parting]:
+    """Of attempts as manifests have them, those whose worker left: it was told (`drained`), or
+    vanished (`lost`). A helper's end on a portion says nothing, for its last save hands over what
+    it finished, and an owner takes back what it did not (decision 019).
+    """
+    return frozenset(
+        (attempt["worker_id"], attempt["end"])
+        for attempt in attempts
+        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
+    )
+
+
+def left_early(left: Iterable[Parting], states: Mapping[str, str]) -> frozenset[str]:
+    """Of these workers, those that did not go by themselves; `states` has each session's. One that
+    lost a shard and ended was taken for dead, and merely slow, like one that was `superseded`."""
+    return frozenset(name for name, end in left if end == "drained" or states.get(name) != "ended")

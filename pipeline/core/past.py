@@ -22,14 +22,14 @@ TRACED = (0.4, 1.0)
 @dataclass(frozen=True, slots=True)
 class PastSession:
     """A worker's session as a run's manifest has it; `interrupted` when it did not end by itself
-    with nothing left to do, None when nobody looked. `buckets` are its `node_share` of a machine's
-    time: of four workers on one, each has a quarter of what its clock showed."""
+    with nothing left to do, as far as is known. `buckets` are its `node_share` of a machine's time:
+    of four workers on one, each has a quarter of what its clock showed."""
 
     machine: str
     lifecycle: str
     decoded: int
     buckets: Buckets
-    interrupted: bool | None = False
+    interrupted: bool = False
     usd: Decimal | None = None
     node_share: Fraction = Fraction(1)
     zone: str = "unknown"
@@ -66,7 +66,7 @@ class PastRun:
     @property
     def replaced(self) -> int:
         """Sessions that another one had to go on for."""
-        return sum(session.interrupted is True for session in self.sessions)
+        return sum(session.interrupted for session in self.sessions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,16 @@ def row_tokens(runs: Sequence[PastRun]) -> RowTokens | None:
     return RowTokens(
         mean=mean,
         row_spread=row_spread,
-        decoded_share=1 - sum(run.copied for run in runs) / output,
+        decoded_share=decoded_share(runs),
         selected_share=rows / max(1, sum(run.planned for run in runs)),
         logs=tuple(log(run.output / run.rows / mean) for run in runs),
     )
+
+
+def decoded_share(runs: Sequence[PastRun]) -> float:
+    """Of output tokens, those that were no copies of another row's; 1 without any run."""
+    output = sum(run.output for run in runs)
+    return 1 - sum(run.copied for run in runs) / output if output else 1.0
 
 
 def row_spread_of(shards: Sequence[tuple[int, int]]) -> float | None:
@@ -186,9 +192,9 @@ def interrupted_as(
 ) -> Pace:
     """The same pace, with the interruptions of a lifecycle."""
     every = [session for run in runs for session in run.sessions]
-    own = [s for s in every if s.lifecycle == lifecycle and s.interrupted is not None]
+    own = [session for session in every if session.lifecycle == lifecycle]
     traced = TRACED if lifecycle == SPOT else (0.0, 0.0)
-    seen = sum(s.interrupted is True for s in own) + traced[0]
+    seen = sum(session.interrupted for session in own) + traced[0]
     hours = sum(session.seconds for session in own) / 3_600 + traced[1]
     often, unsure = (seen / hours, seen / hours**2) if hours else (0.0, 0.0)
     replaced = sum(run.replaced for run in runs)

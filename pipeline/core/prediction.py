@@ -26,6 +26,7 @@ from pipeline.core.past import (
     interrupted_as,
     row_tokens,
 )
+from pipeline.core.sampled import SampledShard, summed
 from pipeline.core.spread import Spread, spread_of
 
 SAMPLED_RATE_SPREAD = 0.15
@@ -80,33 +81,37 @@ def tokens_from_runs(past: Past, work: Work) -> OutputTokens | None:
     )
 
 
-def tokens_from_sample(lengths: Sequence[int], work: Work) -> OutputTokens | None:
-    """From the output tokens of rows drawn at random: the mean's error is normal, by the rows' own
-    spread, and the rows of the run differ from it by chance as well. None below two rows."""
-    if len(lengths) < 2 or not any(lengths):
+def tokens_from_sample(
+    sampled: Sequence[SampledShard], shards: int, work: Work, decoded_share: float = 1.0
+) -> OutputTokens | None:
+    """From the output tokens of rows drawn by chance in shards that were, of so many `shards` in
+    which there are rows; a row that came to nothing has none. `decoded_share` of a run's tokens are
+    decoded, and the others copied. None where one shard of many tells of no spread."""
+    found = summed(sampled, shards, work.rows)
+    if found.deviation is None:
         return None
-    mean = sum(lengths) / len(lengths)
-    row_variance = variance(lengths)
-    chance = row_variance / mean**2 / max(1, work.rows)
-    of_sample = (
-        row_variance / mean**2 / len(lengths) * max(0.0, 1 - len(lengths) / max(1, work.rows))
+    lengths = [length for shard in sampled for length in shard.figures]
+    row_variance = variance(lengths) if len(lengths) > 1 else 0.0
+    mean = found.total / work.rows if work.rows else 0.0
+    chance = row_variance / mean**2 / work.rows if mean else 0.0
+    spread = Spread(known=sqrt(found.deviation**2 + work.rows_error))
+    return OutputTokens(
+        found.total, decoded_share, spread, chance, mean, sqrt(row_variance), from_runs=False
     )
-    spread = Spread(known=sqrt(of_sample + work.rows_error))
-    return OutputTokens(mean * work.rows, 1.0, spread, chance, mean, sqrt(row_variance), False)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A generated sample's pace: decoded tokens a second, and the seconds it took to load."""
+    """A generated sample's pace: decoded tokens a second, and the seconds to boot and to load."""
 
     tokens_per_second: float
-    load_seconds: float
+    start_seconds: float
 
     def of_machine(self, sampled: Fraction, worker: Fraction) -> Measured:
         """In the machine's own time, if the `sampled` share of it was as fast as that, and a worker
         is going to have another. A machine's workers are taken to be as fast together as one that
         has it to itself."""
-        return Measured(self.tokens_per_second / float(sampled), self.load_seconds * float(worker))
+        return Measured(self.tokens_per_second / float(sampled), self.start_seconds * float(worker))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +145,10 @@ def forecast(
     pace = past.pace(machine, lifecycle)
     if pace is not None:
         return forecast_at(work, tokens, past, pace)
-    if measured is None or measured.tokens_per_second <= 0:
+    if measured is None or (measured.tokens_per_second <= 0 and tokens.expected):
         return None
-    calm = Pace(measured.tokens_per_second, 0.0, measured.load_seconds, 0.0, 0.0)
+    # Where nothing is decoded, any pace will do.
+    calm = Pace(measured.tokens_per_second or 1.0, 0.0, measured.start_seconds, 0.0, 0.0)
     pace = interrupted_as(calm, (), lifecycle, work.chunk_seconds)
     found = forecast_at(work, tokens, Past((), work.chunk_seconds), pace)
     parts = {**found.parts, "sampled_pace": SAMPLED_RATE_SPREAD}
@@ -213,7 +219,7 @@ def _expected_seconds(run: PastRun, past: Past, decoded: float) -> float:
             total += sum(session.seconds for session in sessions)
             continue
         share = sum(session.decoded for session in sessions) / whole
-        begun = sum(session.interrupted is not True for session in sessions)
+        begun = sum(not session.interrupted for session in sessions)
         total += pace.seconds(decoded * share, begun)
     return total
 

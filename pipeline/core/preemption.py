@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any
 
 from pipeline.core.bills import ENDED
 from pipeline.core.cost_lines import Life, Line, RunBooks
+from pipeline.core.manifest import Parting, left_early, partings
 from pipeline.core.money import decimal_text, sum_of
 from pipeline.core.percent import percent
 from pipeline.core.times import moment
@@ -16,30 +17,11 @@ from pipeline.core.times import moment
 Json = dict[str, Any]
 
 
-Parting: TypeAlias = tuple[str, str]
-"""A worker, and how an attempt of it ended early: `drained` or `lost`."""
-
-
-def partings(attempts: Iterable[Mapping[str, Any]]) -> frozenset[Parting]:
-    """Of attempts as manifests have them, those whose worker left: it was told (`drained`), or
-    vanished (`lost`). A helper's end on a portion says nothing, for its last save hands over what
-    it finished, and an owner takes back what it did not (decision 019).
-    """
-    return frozenset(
-        (attempt["worker_id"], attempt["end"])
-        for attempt in attempts
-        if attempt["end"] in ("drained", "lost") and "portion" not in attempt
-    )
-
-
 def taken_away(left: Iterable[Parting], states: Mapping[str, str], over: bool) -> frozenset[str]:
     """Of the workers that `left` early, those that had no error of their own; once the run is
     `over`, also those whose session never said that it ended. `states` has each session's.
-
-    One that lost a shard and ended by itself was taken for dead, and merely slow, like one that was
-    `superseded`.
     """
-    gone = {name for name, end in left if end == "drained" or states.get(name) != "ended"}
+    gone = left_early(left, states)
     silent = {name for name, state in states.items() if over and state not in ENDED}
     failed = {name for name, state in states.items() if state == "failed"}
     return frozenset({*gone, *silent} - failed)

@@ -15,6 +15,8 @@ from pipeline.core.manifest import (
     Json,
     Provenance,
     charged_usd,
+    left_early,
+    partings,
     per_token,
 )
 from pipeline.core.money import MICROS_PER_SECOND, decimal_of, decimal_text, sum_of
@@ -52,6 +54,8 @@ def run_manifest(
             *({"wasted": row["tokens"]} for row in unallocated),
         ]
     )
+    attempts = (attempt for manifest in manifests for attempt in manifest["attempts"])
+    left = left_early(partings(attempts), {bill.worker_id: bill.state for bill in bills})
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": provenance.run_id,
@@ -77,6 +81,8 @@ def run_manifest(
                 "cost": decimal_text(bill.usd),
                 **({} if bill.state in ENDED else {"uncertain": _uncertain(bill, finished_at)}),
                 "state": bill.state,
+                # Known here alone without all shards' manifests, which may be ten thousand.
+                "left_early": bill.worker_id in left,
                 "decoded": bill.decoded,
                 "beat": bill.beat,
                 **({"start": dict(bill.start)} if bill.start else {}),

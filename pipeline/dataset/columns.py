@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -125,7 +126,7 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     """
     if not where.strip():
         raise _unworkable("it is empty")
-    with _sandbox() as database:
+    with sandbox() as database:
         tree = _parsed(database, where)
         fickle = {
             name
@@ -149,10 +150,21 @@ def columns_of(where: str, schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if whole or name.lower() in named]
 
 
+@lru_cache(16)
 def looks_beyond_its_row(where: str) -> bool:
     """Whether a condition may depend on other rows of the shard than the one it is asked of."""
-    with _sandbox() as database:
+    with sandbox() as database:
         return any(node.get("class") == "SUBQUERY" for node in _nodes(_parsed(database, where)))
+
+
+@lru_cache(16)
+def depends_on_cells_alone(where: str) -> bool:
+    """Whether a condition is the same for like cells, wherever in a shard their row is."""
+    with sandbox() as database:
+        nodes = list(_nodes(_parsed(database, where)))
+    named = {name.lower() for node in nodes for name in node.get("column_names", ())}
+    kinds = {node.get("class") for node in nodes}
+    return not kinds & {"SUBQUERY", "STAR"} and _ROW not in named
 
 
 def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> object:
@@ -166,7 +178,7 @@ def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> object:
 
 
 @contextmanager
-def _sandbox() -> Iterator[duckdb.DuckDBPyConnection]:
+def sandbox() -> Iterator[duckdb.DuckDBPyConnection]:
     """A database of nothing but what is handed to it, that answers alike on every machine."""
     # The condition is only ever a filter over a table: no files, no network, no extensions.
     with duckdb.connect(config={"enable_external_access": "false"}) as database:
@@ -202,7 +214,7 @@ def matching_rows(table: pa.Table, where: str) -> pa.Array:
 @contextmanager
 def condition(where: str) -> Iterator[Callable[[pa.Table, int], pa.Array]]:
     """`matching_rows` for table after table; the second argument is the first row's number."""
-    with _sandbox() as database:
+    with sandbox() as database:
         yield lambda table, first: _matching(database, table, where, first)
 
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from pipeline.core.cost_kinds import Kinds, by_bucket
 from pipeline.core.cost_lines import Life, Line
+from pipeline.core.manifest import Parting, partings
 from pipeline.core.money import Buckets, NodePrice
-from pipeline.core.preemption import Parting, partings
 from pipeline.core.spans import Span
 
 _BUCKETS = tuple(Buckets().items())

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.core.manifest import usd_of_tokens
+from pipeline.core.manifest import Parting, partings, usd_of_tokens
 from pipeline.core.money import MICROS_PER_SECOND, decimal_of, sum_of
-from pipeline.core.preemption import Parting, partings, taken_away
+from pipeline.core.preemption import taken_away
 from pipeline.core.session import Session
 from pipeline.metrics.figures import Figure, known, share
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import ObjectDamaged, in_a_line
+from pipeline.core.manifest import left_early, partings
 from pipeline.core.money import Buckets, decimal_of
 from pipeline.core.past import PastRun, PastSession, row_spread_of
-from pipeline.core.preemption import partings
 from pipeline.documents import MISSHAPEN
 from pipeline.job import JobSpec
 
@@ -49,8 +49,7 @@ def earlier_runs(here: JobAtHand, but: str = "") -> list[EarlierRun]:
             ledger = replace(here, run_id=run.run_id).ledger
             wanted = _evenly(sorted(ledger.projected_shards()), left)
             manifests = ledger.shard_manifests(wanted)
-            all_read = len(manifests) == run.manifest["shards"]
-            told = past_run(run.manifest, manifests, all_read)
+            told = past_run(run.manifest, manifests)
         except (*MISSHAPEN, ObjectDamaged) as problem:
             log.warning("run %s is not learned from: %s", run.run_id, in_a_line(problem))
             continue
@@ -67,11 +66,12 @@ def _evenly(shard_ids: Sequence[int], most: int) -> Sequence[int]:
     return [shard_ids[n * len(shard_ids) // most] for n in range(most)]
 
 
-def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool) -> PastRun:
-    """What counts of a run. Without the manifests of all its shards, nobody knows whether sessions
-    that ended in order had been told to."""
+def past_run(manifest: Mapping[str, Any], shards: Sequence[Json]) -> PastRun:
+    """What counts of a run, by its manifest and those of some of its shards, or all. Which sessions
+    left early the first says; of an earlier version's, the others do as far as they are given."""
     attempts = (attempt for shard in shards for attempt in shard["attempts"])
-    early = {worker_id for worker_id, end in partings(attempts) if end == "drained"}
+    states = {row["worker_id"]: row["state"] for row in manifest["workers"]}
+    early = left_early(partings(attempts), states)
     tokens = manifest["tokens"]
     return PastRun(
         run_id=manifest["run_id"],
@@ -81,20 +81,20 @@ def past_run(manifest: Mapping[str, Any], shards: Sequence[Json], all_read: bool
         output=tokens.get("output", 0),
         copied=tokens.get("copied", 0),
         wasted=tokens.get("wasted", 0),
-        sessions=tuple(_session(row, early, all_read) for row in manifest["workers"]),
+        sessions=tuple(_session(row, early) for row in manifest["workers"]),
         row_spread=row_spread_of([(s["output"]["rows"], s["tokens"]["output"]) for s in shards]),
     )
 
 
-def _session(row: Mapping[str, Any], early: set[str], all_read: bool) -> PastSession:
-    vanished = row["state"] != "ended" or row["worker_id"] in early
+def _session(row: Mapping[str, Any], early: Set[str]) -> PastSession:
+    left: bool = row.get("left_early", row["worker_id"] in early)
     share = Fraction(row.get("node_share", 1))
     return PastSession(
         machine=row["node"]["instance_type"],
         lifecycle=row["node"]["lifecycle"],
         decoded=row["decoded"],
         buckets=Buckets.from_seconds(row["seconds"]).of_share(share),
-        interrupted=True if vanished else (False if all_read else None),
+        interrupted=left or row["state"] != "ended",
         usd=decimal_of(row["cost"]),
         node_share=share,
         zone=row["node"].get("zone", "unknown"),

@@ -17,6 +17,7 @@ from pipeline.core.prediction import HIGH, MIDDLE, Forecast
 from pipeline.core.sampled import Estimate
 from pipeline.predicting.places import Place, places
 from pipeline.predicting.rows import Counted
+from pipeline.predicting.selected import Selected
 from pipeline.predicting.view import Evidence, View, view_of
 
 Json = dict[str, Any]
@@ -28,16 +29,19 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
     view = view_of(here, evidence)
     found = view.forecast_on(view.chosen)
     listed = places([run.told for run in evidence.runs], view.prices)
+    fleet = view.work.workers
     every = list(dict.fromkeys([view.chosen, *listed]))
+    worker_hours = {
+        "p50": view.worker_hours(found, view.chosen, MIDDLE),
+        "p90": view.worker_hours(found, view.chosen, HIGH),
+    }
     return {
-        "rows_to_answer": view.work.rows,
+        **_rows(view),
         "workers": view.work.workers,
         "prompt_tokens": _prompt_tokens(view),
         "output_tokens": _output_tokens(view),
-        "worker_hours": {
-            "p50": view.worker_hours(found, view.chosen, MIDDLE),
-            "p90": view.worker_hours(found, view.chosen, HIGH),
-        },
+        "hours": {name: _of_fleet(hours, fleet) for name, hours in worker_hours.items()},
+        "worker_hours": worker_hours,
         "usd": {
             "p50": decimal_text(view.usd(found, view.chosen, MIDDLE)),
             "p90": decimal_text(view.usd(found, view.chosen, HIGH)),
@@ -54,9 +58,19 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
         "rests_on": {
             "runs": [run.told.run_id for run in evidence.runs if run.told in view.alike.runs],
             "runs_of_this_pace": len(view.paced.runs),
-            "sample_rows": len(evidence.generated.lengths) if evidence.generated else 0,
+            "sample_rows": evidence.generated.rows if evidence.generated else 0,
         },
         "notes": [*_notes(view, found), *_market_notes(view, every)],
+    }
+
+
+def _rows(view: View) -> Json:
+    """`at_most` is of 95% confidence where rows were not all counted, and null where none were."""
+    counted = view.evidence.counted
+    most = counted.rows.high if isinstance(counted, Counted) else None
+    return {
+        "rows_to_answer": view.work.rows if view.evidence.rows_known else None,
+        "rows_at_most": None if most is None else round(most),
     }
 
 
@@ -77,6 +91,9 @@ def _candidate(view: View, place: Place) -> Json:
 
 def _prompt_tokens(view: View) -> Json:
     counted = view.evidence.counted
+    if not view.evidence.rows_known:
+        source = "unknown: nobody knows how many rows there are"
+        return {"expected": None, "low": None, "high": None, "source": source}
     if isinstance(counted, Counted):
         source = (
             f"counted, all {counted.rows_read} rows"
@@ -107,11 +124,13 @@ def _output_tokens(view: View) -> Json:
     if tokens is None:
         known = {"p50": None, "p90": None, "a_row": None, "deviation_a_row": None, "at_most": most}
         why = "max_tokens alone: there is no earlier run, and no --sample"
+        if not view.evidence.rows_known:
+            why = "unknown: nobody knows how many rows there are"
         return {**known, "source": why}
     source = (
         f"{len(view.alike.runs)} earlier runs"
         if tokens.from_runs
-        else f"a generated sample of {len(view.evidence.generated.lengths)} rows"
+        else f"a generated sample of {view.evidence.generated.rows} rows"
         if view.evidence.generated
         else "unknown"
     )
@@ -128,6 +147,8 @@ def _output_tokens(view: View) -> Json:
 def _most_output_tokens(view: View) -> int | None:
     """By max_tokens; None where rows that nobody read may say something else."""
     counted, sampling = view.evidence.counted, view.here.job.sampling
+    if not view.evidence.rows_known:
+        return None
     if isinstance(counted, Counted):
         return round(counted.most_output_tokens.total)
     return None if "max_tokens" in sampling.columns else view.work.rows * sampling.max_tokens
@@ -137,10 +158,18 @@ def _at_most(most: int | None, tokens: float) -> int:
     return round(tokens) if most is None else min(most, round(tokens))
 
 
+def _of_fleet(worker_hours: float | None, workers: int) -> float | None:
+    """Until the run is done, with all of them at work to the end."""
+    return None if worker_hours is None else round(worker_hours / workers, 6)
+
+
 def _notes(view: View, found: Forecast | None) -> list[str]:
     """What a reader should know before believing the figures."""
     notes: list[str] = []
-    if found is None:
+    counted = view.evidence.counted
+    if isinstance(counted, Counted) and not counted.selected.known:
+        notes.append(_few_rows(counted.selected))
+    elif found is None:
         notes.append(
             "hours and cost are unknown: no earlier run of this job on such a machine tells its "
             "pace; `spotmill plan --sample 200` on one measures it"
@@ -148,8 +177,9 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
     elif view.prices.of(view.chosen).usd_per_hour is None:
         notes.append("cost is unknown: no price is known of the machine the run is going to be on")
     if found is not None and not view.paced.runs:
-        notes.append("the pace is that of a minute's sample; waiting and duplicates are not in it")
-    counted = view.evidence.counted
+        notes.append("the pace is that of a minute's sample; waiting is not in it")
+    if view.evidence.generated and not view.alike.runs:
+        notes.append("rows that ask the same are priced as if each were generated")
     rows = sum(run.rows for run in view.alike.runs)
     if isinstance(counted, Counted) and rows and view.work.rows:
         before = sum(run.input for run in view.alike.runs) / rows
@@ -168,6 +198,16 @@ def _market_notes(view: View, every: Sequence[Place]) -> list[str]:
     if silent is None or not view.prices.on_market(every):
         return []
     return [f"spot prices are not, or not all, what the market asks now: {silent}"]
+
+
+def _few_rows(selected: Selected) -> str:
+    """Why nobody can tell what a run costs of a condition that matches hardly anywhere."""
+    most = "?" if selected.rows.high is None else f"{selected.rows.high:,.0f}"
+    return (
+        f"rows, hours and cost are unknown: the condition's columns are too large to be read whole,"
+        f" and of {len(selected.in_shard):,} shards that were drawn of {selected.shards:,}, "
+        f"{selected.hit:,} hold rows that input.where selects, which may be {most} in all"
+    )
 
 
 def refuse_above(document: Json, max_usd: Decimal) -> None:

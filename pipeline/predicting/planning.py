@@ -21,13 +21,18 @@ from pipeline.speculating import speculation_of
 log = logging.getLogger("spotmill")
 
 
-def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str, Any]:
+def predict(
+    here: JobAtHand, plan: Plan, sample: int | None = None, boot_seconds: float = 0.0
+) -> dict[str, Any]:
     """The outlook of a run of this plan: prompts are counted, earlier runs are read, and `sample`
-    rows are generated where that is asked for. Nothing is written."""
+    rows are generated where that is asked for, in a command that took `boot_seconds` to be ready.
+    Nothing is written."""
     # Rows are read where they are: what an ordered plan names is yet to be copied.
     dataset = plan if plan.copied_from is None else wiring.preview(here)
     runs = earlier_runs(here)
-    found: Generated | None = None if sample is None else generated(here, dataset, sample)
+    found: Generated | None = None
+    if sample is not None:
+        found = generated(here, dataset, sample, boot_seconds=boot_seconds)
     return outlook(
         here,
         Evidence(
@@ -35,7 +40,7 @@ def predict(here: JobAtHand, plan: Plan, sample: int | None = None) -> dict[str,
             shards=len(plan.shards),
             workers=here.job.fleet.workers,
             runs=runs,
-            counted=_counted(here, dataset),
+            counted=_counted(here, dataset) if found is None else found.counted,
             generated=found,
             tuned=_tuned(here),
             # A pool's workers are on machines of their own.

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, takewhile
+from typing import TypeAlias
 
 from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import RowRejected
-from pipeline.core.ports import ShardInput
+from pipeline.core.money import share_out
 from pipeline.core.rows import Prompt, Sampling
 from pipeline.core.sampled import Estimate, SampledShard, estimate
 from pipeline.core.shards import Shard
 from pipeline.dataset.plan_file import Plan
 from pipeline.dataset.source import ParquetSource
+from pipeline.engine_loading import context_tokens
+from pipeline.predicting.selected import Selected, dice_of, selected_rows
 
 ALL_UP_TO = 20_000
 """So many rows are counted one by one; of more, a sample is."""
 SAMPLED_ROWS = 4_096
-SAMPLED_SHARDS = 8
-Encode = Callable[[Prompt], tuple[int, ...]]
+SAMPLED_BYTES = 2**30
+"""A sample's shards, uncompressed and with all of their columns: as many as that, in bounds."""
+LEAST_SHARDS, MOST_SHARDS = 8, 256
+_AT_ONCE = 8
+Encode: TypeAlias = Callable[[Prompt], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,89 +39,135 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """What was found out about a dataset's rows: those that are to be answered, their prompts'
-    tokens, and the most they may be answered with. `rows_read` prompts were counted."""
+class Drawn:
+    """Of a shard in which `rows` are selected, some that were drawn by chance; None for a row that
+    nothing is asked of: it is no prompt, or too long a one."""
 
-    rows: Estimate
+    rows: int
+    asked: Sequence[Asked | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What was found out about a dataset's rows: which are to be answered, their prompts' tokens,
+    and the most they may be answered with. `rows_read` prompts were counted, of `holding` shards
+    that hold a row, as far as is known; some of them were `kept`."""
+
+    selected: Selected
+    holding: int
     prompt_tokens: Estimate
     most_output_tokens: Estimate
     rows_read: int
-    rows_planned: int
     every_row: bool
+    kept: Sequence[Drawn] = ()
+
+    @property
+    def rows(self) -> Estimate:
+        return self.selected.rows
 
 
-@dataclass(slots=True)
-class _Tally:
-    tokens: list[int] = field(default_factory=list)
-    most: list[int] = field(default_factory=list)
+def count(here: JobAtHand, plan: Plan, encode: Encode, keep: int = 0) -> Counted:
+    """From all rows, or from `SAMPLED_ROWS` of some shards, each read once; the same for the same
+    dataset. `plan` is the dataset's in its own order. `keep` rows are kept. A row of which nothing
+    is asked has no tokens."""
+    selected = selected_rows(here, plan)
+    holding = [shard for shard in plan.shards if selected.in_shard.get(shard.id)]
+    every = (
+        selected.every_shard
+        and selected.rows.total <= ALL_UP_TO
+        and sum(shard.bytes for shard in holding) <= SAMPLED_BYTES
+    )
+    dice = dice_of(plan)
+    shards = holding if every else _some(holding, dice)
+    sizes = {shard.id: selected.in_shard[shard.id] for shard in shards}
+    wanted = sizes if every else shared(max(SAMPLED_ROWS, keep), sizes)
+    to_keep = shared(keep, sizes)
+    tokens: list[SampledShard] = []
+    most: list[SampledShard] = []
+    kept: list[Drawn] = []
+    limit = context_tokens(here.job)
+    for shard_id, prompts in _read(here, plan, shards, wanted, dice):
+        rows = sizes[shard_id]
+        lengths, longest = [], []
+        some: list[Asked | None] = []
+        for one in prompts:
+            asked = _asked(one, encode, limit)
+            lengths.append(0 if asked is None else len(asked.prompt_token_ids))
+            longest.append(0 if asked is None else asked.sampling.max_tokens)
+            # No more than are to be kept: prompts in tokens take ten times their text's memory.
+            if len(some) < to_keep[shard_id]:
+                some.append(asked)
+        tokens.append(SampledShard(rows, rows, lengths))
+        most.append(SampledShard(rows, rows, longest))
+        kept.append(Drawn(rows, some))
+    # Of shards that nobody looked at, as many are taken to hold a row as of the others.
+    share = len(holding) / len(selected.in_shard)
+    held = max(len(shards), round(share * selected.shards))
 
-
-def count(here: JobAtHand, plan: Plan, encode: Encode) -> Counted:
-    """From all rows, or from `SAMPLED_ROWS` of `SAMPLED_SHARDS` shards; the same for the same
-    dataset. `plan` is the dataset's in its own order. A row that is no prompt has no tokens."""
-    every = plan.rows <= ALL_UP_TO
-    shards = list(plan.shards) if every else _drawn(plan, SAMPLED_SHARDS)
-    source = ParquetSource(here.job, plan.schema, here.options)
-    looked_at = sum(shard.rows for shard in shards)
-    dice = _dice()
-    chosen: list[tuple[Shard, int, _Tally]] = []
-    for shard in shards:
-        given = source.open(shard)
-        share = given.rows if every else -(-SAMPLED_ROWS * shard.rows // looked_at)
-        tally = _Tally()
-        for row in sorted(dice.sample(range(given.rows), min(share, given.rows))):
-            asked = _asked(given, row, encode)
-            tally.tokens.append(0 if asked is None else len(asked.prompt_token_ids))
-            tally.most.append(0 if asked is None else asked.sampling.max_tokens)
-        chosen.append((shard, given.rows, tally))
-
-    def of(figures: Callable[[_Tally], list[int]]) -> Estimate:
-        sampled = [SampledShard(shard.rows, rows, figures(one)) for shard, rows, one in chosen]
-        return estimate(sampled, len(plan.shards), plan.rows)
+    def whole(sampled: Sequence[SampledShard]) -> Estimate:
+        return estimate(sampled, held, round(selected.rows.total)).times(selected.rows)
 
     return Counted(
-        rows=of(lambda tally: [1] * len(tally.tokens)),
-        prompt_tokens=of(lambda tally: tally.tokens),
-        most_output_tokens=of(lambda tally: tally.most),
-        rows_read=sum(len(tally.tokens) for _, _, tally in chosen),
-        rows_planned=plan.rows,
+        selected,
+        held,
+        prompt_tokens=whole(tokens),
+        most_output_tokens=whole(most),
+        rows_read=sum(len(shard.figures) for shard in tokens),
         every_row=every,
+        kept=kept,
     )
 
 
-def drawn(here: JobAtHand, plan: Plan, encode: Encode, rows: int) -> list[Asked]:
-    """At most so many rows that have a prompt, from a few shards; the same for the same dataset."""
-    shards = _drawn(plan, SAMPLED_SHARDS)
-    source = ParquetSource(here.job, plan.schema, here.options)
-    dice, looked_at = _dice(), sum(shard.rows for shard in shards)
-    found: list[Asked] = []
-    for shard in shards:
+def shared(rows: int, sizes: Mapping[int, int]) -> dict[int, int]:
+    """So many rows, dealt to shards by their size; two of each at least, for one has no spread."""
+    dealt = share_out(min(rows, sum(sizes.values())), sizes) if rows else {}
+    return {one: min(size, max(2, dealt[one])) if rows else 0 for one, size in sizes.items()}
+
+
+def _some(shards: Sequence[Shard], dice: random.Random) -> list[Shard]:
+    """Drawn by chance, as many as are not too large in all."""
+    shuffled = dice.sample(shards, min(MOST_SHARDS, len(shards)))
+    sizes = accumulate(shard.bytes for shard in shuffled)
+    fit = sum(1 for _ in takewhile(lambda size: size <= SAMPLED_BYTES, sizes))
+    return sorted(shuffled[: max(LEAST_SHARDS, fit)], key=lambda shard: shard.id)
+
+
+_Prompted: TypeAlias = tuple[Prompt, Sampling] | None
+
+
+def _read(
+    here: JobAtHand,
+    plan: Plan,
+    shards: Sequence[Shard],
+    wanted: Mapping[int, int],
+    dice: random.Random,
+) -> Iterator[tuple[int, list[_Prompted]]]:
+    """By shard, so many of its rows as are wanted, in any order; None for one that is no prompt."""
+    prompts_alone = here.job.input.model_copy(update={"columns": ()})
+    job = here.job.model_copy(update={"input": prompts_alone})
+    source = ParquetSource(job, plan.schema, here.options)
+
+    def read(shard: Shard, seed: float) -> tuple[int, list[_Prompted]]:
         given = source.open(shard)
-        share = min(given.rows, -(-rows * shard.rows // looked_at))
-        numbers = dice.sample(range(given.rows), share)
-        found += _those_with_prompts(given, numbers, encode)
-    dice.shuffle(found)
-    return found[:rows]
+        numbers = random.Random(seed).sample(range(given.rows), wanted[shard.id])  # noqa: S311
+        found: list[_Prompted] = []
+        for row in numbers:
+            try:
+                found.append((given.prompt(row), given.sampling(row)))
+            except RowRejected:
+                found.append(None)
+        return shard.id, found
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(read, shards, [dice.random() for _ in shards])
 
 
-def _those_with_prompts(given: ShardInput, rows: list[int], encode: Encode) -> Iterator[Asked]:
-    for row in rows:
-        if (asked := _asked(given, row, encode)) is not None:
-            yield asked
-
-
-def _asked(given: ShardInput, row: int, encode: Encode) -> Asked | None:
+def _asked(one: _Prompted, encode: Encode, limit: int | None) -> Asked | None:
+    if one is None:
+        return None
+    prompt, sampling = one
     try:
-        return Asked(encode(given.prompt(row)), given.sampling(row))
+        tokens = encode(prompt)
     except RowRejected:
         return None
-
-
-def _drawn(plan: Plan, most: int) -> list[Shard]:
-    numbers = _dice().sample(range(len(plan.shards)), min(most, len(plan.shards)))
-    return [plan.shards[number] for number in sorted(numbers)]
-
-
-def _dice() -> random.Random:
-    return random.Random(0)  # noqa: S311 - a sample, not a secret
+    return None if limit is not None and len(tokens) >= limit else Asked(tokens, sampling)

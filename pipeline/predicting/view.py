@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.at_hand import JobAtHand
 from pipeline.core.fleet import workers_at_once
 from pipeline.core.money import ON_DEMAND, SPOT
-from pipeline.core.past import Past, PastRun
+from pipeline.core.past import Past, PastRun, decoded_share
 from pipeline.core.prediction import (
     MIDDLE,
     Forecast,
@@ -54,6 +54,11 @@ class Evidence:
     tuned: Json | None = None
     local: bool = True
     asks_market: bool = False
+
+    @property
+    def rows_known(self) -> bool:
+        """Whether it is known, more or less, how many rows the job's condition selects."""
+        return not isinstance(self.counted, Counted) or self.counted.selected.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +143,7 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
     paced = Past.of((r.told for r in runs if paced_alike(r.job, job)), job.chunks.seconds)
     rows, error = _rows(evidence, alike.runs)
     work = Work(rows, workers_at_once(evidence.workers, evidence.shards), job.chunks.seconds, error)
-    tokens = (
-        tokens_from_sample(evidence.generated.lengths, work)
-        if evidence.generated
-        else tokens_from_runs(alike, work)
-    )
+    tokens = _tokens(evidence, alike, work)
     # Asked once: where there is a cloud, its metadata service may take a while.
     at_hand = node_at_hand()
     place, because = chosen_place(
@@ -153,6 +154,17 @@ def view_of(here: JobAtHand, evidence: Evidence) -> View:
         open_ones = prices.on_market([place, *places(told, prices)])
         prices = replace(prices, market=market_now(here, open_ones))
     return View(here, evidence, work, alike, paced, tokens, prices, place, because, node_share())
+
+
+def _tokens(evidence: Evidence, alike: Past, work: Work) -> OutputTokens | None:
+    generated = evidence.generated
+    if not evidence.rows_known:
+        return None
+    if generated is None:
+        return tokens_from_runs(alike, work)
+    # How many rows ask the same, no sample of them can tell.
+    share = decoded_share(alike.runs)
+    return tokens_from_sample(generated.sampled, generated.counted.holding, work, share)
 
 
 def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:

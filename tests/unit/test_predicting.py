@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline import wiring
-from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core import layout
 from pipeline.core.errors import CostRefused, JobInvalid
 from pipeline.core.money import Buckets, Node
 from pipeline.core.past import PastRun, PastSession
+from pipeline.core.shards import Shard
+from pipeline.dataset.source import ParquetShard, ParquetSource
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.predicting import rows as counting
 from pipeline.predicting.generating import generated
@@ -31,61 +32,15 @@ from pipeline.predicting.places import Place, Prices
 from pipeline.predicting.planning import predict
 from pipeline.predicting.view import Evidence
 from pipeline.prices import PriceBook, parse_prices, shipped_book
-from pipeline.spot.signals import NoNotice
 from tests.doubles.ec2 import Ec2Api, Sold
-from tests.e2e.house import job_file, questions, write
+from tests.e2e.house import questions
 from tests.simulation.fakes import VirtualClock
-
-BOOK = """\
-as_of: "2026-11-20"
-source: made up
-machines:
-  g6.xlarge: {spot: "0.36", on_demand: "0.98"}
-  g5.xlarge: {spot: "0.40", on_demand: "1.00"}
-"""
-ROWS = 60
-
-
-@dataclass(slots=True)
-class Bench:
-    """A job of a few rows, and runs of it in this process."""
-
-    place: Path
-
-    def job(self, file: str = "job.yaml", **changes: Any) -> str:
-        sections = {
-            "name": "questions",
-            "input": {"uri": "prompts/", "prompt": "question"},
-            "output": {"uri": "answers/"},
-            "model": {"id": "scripted://?window=8&tokens=30&step_seconds=0.001"},
-            "shards": {"rows": 20},
-            "fleet": {"lease_seconds": 2},
-            "cost": {"prices": "prices.yaml"},
-            **changes,
-        }
-        return str(job_file(self.place / file, **sections))
-
-    def here(self, run_id: str = "tonight", **changes: Any) -> JobAtHand:
-        return open_job(self.job(**changes), run_id)
-
-    def ran(self, run_id: str, **changes: Any) -> dict[str, Any]:
-        here = self.here(run_id, **changes)
-        made = wiring.plan(here)
-        wiring.run_worker(here, NoNotice(), "w1")
-        return wiring.close_books(here, made)
-
-    def plan(self, sample: int | None = None, **changes: Any) -> dict[str, Any]:
-        here = self.here(**changes)
-        return predict(here, wiring.preview(here), sample)
+from tests.unit.plan_bench import BOOK, ROWS, Bench, bench_at
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
-    monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
-    write(questions(ROWS), str(tmp_path / "prompts" / "a.parquet"))
-    (tmp_path / "prices.yaml").write_text(BOOK)
-    return Bench(tmp_path)
+    return bench_at(tmp_path, monkeypatch)
 
 
 def prompt_bytes(rows: range) -> int:
@@ -123,8 +78,10 @@ def test_of_many_rows_a_sample_is_counted_and_says_so(
 ) -> None:
     monkeypatch.setattr(counting, "ALL_UP_TO", 10)
     monkeypatch.setattr(counting, "SAMPLED_ROWS", 30)
+    texts = ["a question " * (1 + row * row % 7) for row in range(ROWS)]
+    bench.ask(questions(ROWS).set_column(1, "question", pa.array(texts)))
     found = bench.plan(shards={"rows": 5})["prompt_tokens"]
-    assert found["low"] <= prompt_bytes(range(ROWS)) <= found["high"]
+    assert found["low"] <= sum(map(len, texts)) <= found["high"]
     assert found["low"] < found["expected"] < found["high"]
     assert "random sample of 3" in found["source"]
     assert bench.plan(shards={"rows": 5})["prompt_tokens"] == found
@@ -160,6 +117,9 @@ def test_the_same_rows_again_are_expected_to_take_as_long_again(bench: Bench) ->
     hours = [sum(w["seconds"][k] for w in m["workers"] for k in w["seconds"]) for m in before]
     low, high = min(hours) / 3_600, max(hours) / 3_600
     assert low * 0.9 <= said["worker_hours"]["p50"] <= high * 1.1
+    assert said["hours"] == said["worker_hours"]
+    two = bench.plan(fleet={"workers": 2})
+    assert two["hours"]["p90"] == pytest.approx(two["worker_hours"]["p90"] / 2, rel=1e-3)
     chosen = next(one for one in said["candidates"] if one["chosen"])
     assert (chosen["machine"], chosen["lifecycle"]) == ("g6.xlarge", "spot")
     assert chosen["usd_per_hour"] == "0.36"
@@ -338,7 +298,7 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
             "cost": None,
         }
 
-    manifest = {
+    manifest: dict[str, Any] = {
         "run_id": "r",
         "input": {"rows": 4},
         "output": {"rows": 4},
@@ -359,11 +319,15 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
             {"worker_id": "done", "end": "published"},
         ],
     }
-    told = past_run(manifest, [shard], all_read=True)
+    told = past_run(manifest, [shard])
     assert [session.interrupted for session in told.sessions] == [False, True, True, False]
     assert told.replaced == 2
-    unread = past_run(manifest, [], all_read=False)
-    assert [session.interrupted for session in unread.sessions] == [None, None, True, None]
+    unread = past_run(manifest, [])
+    assert [session.interrupted for session in unread.sessions] == [False, False, True, False]
+    left = [row | {"left_early": row["worker_id"] == "told"} for row in manifest["workers"]]
+    for shards in ([], [shard]):
+        said = past_run(manifest | {"workers": left}, shards)
+        assert [session.interrupted for session in said.sessions] == [False, True, True, False]
 
 
 def test_the_gain_is_that_of_the_trial_that_was_used() -> None:
@@ -401,13 +365,60 @@ def test_the_pace_of_a_sample_is_that_of_the_engine(bench: Bench) -> None:
         clock.sleep(20.0)
         return ScriptedEngine(settings, clock.sleep)
 
-    found = generated(here, wiring.preview(here), 60, load, clock)
-    assert found.measured.load_seconds == 20.0
-    # Eight rows at a time give 16 tokens a second, but for the end, when few are left.
-    assert 8 < found.measured.tokens_per_second <= 16
-    assert (len(found.lengths), found.refused) == (60, 0)
+    found = generated(here, wiring.preview(here), 60, load, clock, boot_seconds=3.0)
+    assert found.measured.start_seconds == 23.0
+    # Eight rows at a time, to the end.
+    assert found.measured.tokens_per_second == pytest.approx(16)
+    assert found.rows == 60
     with pytest.raises(JobInvalid):
         generated(here, wiring.preview(here), 2, load, clock)
+
+
+def test_rows_that_come_to_nothing_are_rows_without_tokens(bench: Bench) -> None:
+    """A quarter each: no prompt, refused by the engine, and too long for it."""
+    rows = 200
+    long = "so long " * 40
+    texts = [
+        (None, f"q {row} [[reject]]", f"{long}{row}", f"question {row}")[row % 4]
+        for row in range(rows)
+    ]
+    bench.ask(questions(rows).set_column(1, "question", pa.array(texts)))
+    model = {"id": "scripted://?window=8&tokens=30&step_seconds=0.001&max_model_len=300"}
+    said = bench.plan(sample=160, model=model)
+    actual = bench.ran("one", model=model)
+    assert actual["output"]["rows_error"] == 150
+    assert said["rows_to_answer"] == rows
+    assert said["output_tokens"]["p50"] == pytest.approx(actual["tokens"]["output"], rel=0.25)
+    # Which rows the engine refuses for other reasons, no count of tokens tells.
+    refused = sum(len(text) for text in texts if text and "[[reject]]" in text)
+    assert said["prompt_tokens"]["expected"] == actual["tokens"]["input"] + refused
+
+
+@pytest.mark.parametrize("where", ["id < 0", "question IS NULL"])
+def test_a_sample_of_nothing_costs_what_starting_does(bench: Bench, where: str) -> None:
+    texts = [f"question {row}" if row % 2 else None for row in range(ROWS)]
+    bench.ask(questions(ROWS).set_column(1, "question", pa.array(texts)))
+    asked = {"uri": "prompts/", "prompt": "question", "where": where}
+    here = bench.here(input=asked)
+    said = predict(here, wiring.preview(here), 20, boot_seconds=30.0)
+    assert (said["output_tokens"]["p50"], said["output_tokens"]["p90"]) == (0, 0)
+    assert said["worker_hours"]["p50"] == pytest.approx(30 / 3_600, rel=0.1)
+    assert said["overhead_share"] == 1.0
+    refuse_above(said, Decimal(1))
+
+
+def test_a_sampled_shard_is_read_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    class Watched(ParquetSource):
+        def open(self, shard: Shard) -> ParquetShard:
+            opened.append(shard.id)
+            return super().open(shard)
+
+    monkeypatch.setattr(counting, "ParquetSource", Watched)
+    said = bench.plan(sample=40)
+    assert said["rests_on"]["sample_rows"] == 40
+    assert sorted(opened) == list(range(len(wiring.preview(bench.here()).shards)))
 
 
 # Kept in the run.
@@ -476,7 +487,7 @@ def test_longer_prompts_than_before_are_pointed_out(bench: Bench) -> None:
     table = questions(ROWS)
     longer = [text * 3 for text in table.column("question").to_pylist()]
     changed = table.set_column(1, "question", pa.array(longer))
-    write(changed, str(bench.place / "prompts" / "a.parquet"))
+    bench.ask(changed)
     [note] = bench.plan()["notes"]
     assert "earlier runs" in note
 
@@ -530,7 +541,7 @@ def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
 
 def test_rows_that_say_their_own_max_tokens_bound_the_answers(bench: Bench) -> None:
     asked = questions(ROWS).append_column("limit", pa.array(range(1, ROWS + 1)))
-    write(asked, str(bench.place / "prompts" / "a.parquet"))
+    bench.ask(asked)
     sampling = {"max_tokens": 50, "columns": {"max_tokens": "limit"}}
     said = bench.plan(sampling=sampling)
     assert said["output_tokens"]["at_most"] == sum(range(1, ROWS + 1))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.money import Buckets
-from pipeline.core.past import Pace, Past, PastRun, PastSession, row_spread_of
+from pipeline.core.past import Pace, Past, PastRun, PastSession, decoded_share, row_spread_of
 from pipeline.core.prediction import (
     HIGH,
     MIDDLE,
@@ -24,7 +24,7 @@ from pipeline.core.prediction import (
     tokens_from_runs,
     tokens_from_sample,
 )
-from pipeline.core.sampled import SampledShard, estimate
+from pipeline.core.sampled import Estimate, SampledShard, estimate, most_hit
 from pipeline.core.spread import Spread, spread_of, t_quantile
 from tests.unit.past_nights import CHUNK_SECONDS, MACHINE, PRICE, WORKERS, Job, usd_of
 from tests.unit.strategies import bounded
@@ -118,6 +118,20 @@ def test_rows_that_a_condition_leaves_out_are_estimated_too() -> None:
 def test_one_shard_of_many_tells_no_interval() -> None:
     found = estimate([SampledShard(10, 10, [1, 2])], 5, 50)
     assert (found.low, found.high, found.error) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("hit", "drawn", "share"), [(0, 100, 0.0362), (3, 20, 0.3789), (10, 10, 1.0), (9, 500, 0.0339)]
+)
+def test_what_few_of_those_drawn_have_more_may_have(hit: int, drawn: int, share: float) -> None:
+    assert most_hit(hit, drawn) == pytest.approx(share, abs=0.0002)
+
+
+def test_factors_that_are_unsure_make_a_product_that_is_more_so() -> None:
+    one, other = Estimate(100.0, 70.0, 130.0), Estimate(5.0, 3.0, 7.0)
+    assert one.times(other) == Estimate(100.0, 50.0, 150.0)
+    assert one.times(Estimate(5.0, 5.0, 5.0)) == one
+    assert one.times(Estimate(5.0, None, None)).high is None
 
 
 # Paces.
@@ -228,8 +242,8 @@ def test_a_run_of_few_rows_is_less_certain() -> None:
 def test_without_a_run_or_a_sample_nothing_is_told() -> None:
     past, work = Past.of([], CHUNK_SECONDS), Work(100, 1, CHUNK_SECONDS)
     assert tokens_from_runs(past, work) is None
-    assert tokens_from_sample([], work) is None
-    sampled = tokens_from_sample([10, 20, 30], work)
+    assert tokens_from_sample([SampledShard(50, 50, [10, 20])], 2, work) is None
+    sampled = tokens_from_sample([SampledShard(100, 100, [10, 20, 30])], 1, work)
     assert sampled is not None
     assert forecast(work, sampled, past, MACHINE, "spot") is None
 
@@ -271,12 +285,65 @@ def test_over_many_jobs_the_middle_is_near_and_nine_of_ten_stay_below_the_high()
     assert 0.85 <= tokens_below / WORLDS <= 0.95
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.2, 0.8])
+def test_a_sample_from_shards_that_differ_is_as_sure_as_it_says(apart: float) -> None:
+    shards, rows, sample = 60, 100, 120
+    below = 0
+    for seed in range(WORLDS // 2):
+        dice = random.Random(seed)
+        centres = [dice.gauss(4.0, apart) for _ in range(shards)]
+        lengths = [[dice.lognormvariate(mu, 0.6) for _ in range(rows)] for mu in centres]
+        drawn = [SampledShard(rows, rows, dice.sample(one, sample // shards)) for one in lengths]
+        for of_these in (drawn, dice.sample(drawn, 20)):
+            tokens = tokens_from_sample(of_these, shards, Work(shards * rows, 4, CHUNK_SECONDS))
+            assert tokens is not None
+            below += sum(map(sum, lengths)) <= tokens.at(HIGH)
+    assert 0.85 <= below / WORLDS <= 0.95
+
+
+def test_rows_that_came_to_nothing_are_in_the_mean() -> None:
+    work = Work(400, 1, CHUNK_SECONDS)
+    tokens = tokens_from_sample([SampledShard(400, 400, [0, 30] * 50)], 1, work)
+    assert tokens is not None
+    assert (tokens.expected, tokens.per_row) == (6_000, 15)
+
+
+def test_where_nothing_is_answered_starting_is_all_there_is_to_pay() -> None:
+    none, measured = Past.of([], CHUNK_SECONDS), Measured(0.0, 40.0)
+    for work, sampled in (
+        (Work(0, 2, CHUNK_SECONDS), []),
+        (Work(100, 2, CHUNK_SECONDS), [SampledShard(100, 100, [0] * 50)]),
+    ):
+        tokens = tokens_from_sample(sampled, len(sampled), work)
+        assert tokens is not None
+        found = forecast(work, tokens, none, MACHINE, "on-demand", measured)
+        assert found is not None
+        assert found.seconds(MIDDLE) == pytest.approx(80.0)
+        assert found.seconds(HIGH) < 120.0
+        assert found.overhead == 1.0
+
+
+def test_copies_are_no_dearer_for_being_sampled() -> None:
+    """Where three rows of five are copies, a sample knows the lengths, and runs know that."""
+    run = replace(night(decoded=40_000, useful=40), output=100_000, copied=60_000)
+    past = Past.of([run] * 4, CHUNK_SECONDS)
+    work = Work(1_000, 1, CHUNK_SECONDS)
+    sampled = [SampledShard(1_000, 1_000, [100] * 50)]
+    tokens = tokens_from_sample(sampled, 1, work, decoded_share(past.runs))
+    assert tokens is not None
+    by_sample = forecast(work, tokens, past, MACHINE, "on-demand")
+    by_runs = predicted(past, work, terms="on-demand")
+    assert by_sample is not None
+    assert by_sample.seconds(MIDDLE) == pytest.approx(by_runs.seconds(MIDDLE), rel=0.01)
+
+
 def test_a_sample_predicts_a_first_run() -> None:
     errors, below = [], 0
     for seed in range(WORLDS):
         job = Job(random.Random(seed))
         work = Work(job.rows, WORKERS, CHUNK_SECONDS)
-        tokens = tokens_from_sample(job.lengths(100), work)
+        sampled = [SampledShard(job.rows, job.rows, job.lengths(100))]
+        tokens = tokens_from_sample(sampled, 1, work)
         assert tokens is not None
         pace = job.rate * job.dice.lognormvariate(0.0, 0.05)
         none = Past.of([], CHUNK_SECONDS)

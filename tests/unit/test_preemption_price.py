@@ -63,6 +63,11 @@ def test_it_is_lost_work_and_what_its_replacement_took_to_begin() -> None:
     assert found["percent"] == "22.32"
 
 
+def test_the_runs_own_manifest_says_who_left_early() -> None:
+    left = {row["worker_id"]: row["left_early"] for row in killed_night().run["workers"]}
+    assert left == {"w1": True, "w2": False, "w3": False, "w4": False}
+
+
 def test_a_worker_that_failed_by_itself_was_not_preempted() -> None:
     assert Decimal(preemption(killed_night("failed"))["total"]) == 0
 
