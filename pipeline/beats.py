@@ -25,9 +25,9 @@ _STUCK_SECONDS = 1_800.0
 
 
 class Beats:
-    """One session's beats. `feed` and `engine_start` are given as soon as there are any. One thread
-    calls it. `told` is shown each session as it is beaten, and must not take time; `look` is called
-    beside each beat, in any thread, to see what there is to see in the store."""
+    """One session's beats after its first. `feed` and `engine_start` are given as soon as there are
+    any. One thread calls it. `told` is shown each session as it is beaten, and must not take time;
+    `look` is called beside each beat, in any thread, to see what there is to see in the store."""
 
     def __init__(
         self,
@@ -54,23 +54,11 @@ class Beats:
         self._beat_after = 0.0
         self._own_beat_at = clock.now()
         # Drawn from by two threads, and each number once.
-        self._numbers = count()
-        self._session = Session(
-            worker_id=settings.worker_id,
-            beat=next(self._numbers),
-            state="load",
-            started_at=clock.timestamp(),
-            beat_at=clock.timestamp(),
-            node=settings.node,
-            node_share=settings.node_share,
-            price=sheet.price,
-            buckets=sheet.buckets,
-            lease_seconds=settings.lease_seconds,
-        )
+        self._numbers = count(settings.began.beat + 1)
+        self._session = replace(settings.began, price=sheet.price, buckets=sheet.buckets)
 
-    def begin(self) -> None:
-        """The first beat: from now on this worker can be found dead."""
-        self._ledger.beat(self._session)
+    def look_once(self) -> None:
+        """See what there is to see in the store, before there is a beat to see it beside."""
         self._look()
 
     @contextmanager

@@ -23,6 +23,7 @@ from pipeline.core.budget import (
 from pipeline.core.errors import BudgetReached, WorkersFailed
 from pipeline.core.fleet import BOOT_SECONDS
 from pipeline.core.lease import BEATS_IN_A_LEASE
+from pipeline.core.lives import life_of, newest_lives
 from pipeline.core.money import MICROS_PER_SECOND, decimal_text
 from pipeline.core.session import Session
 
@@ -116,8 +117,9 @@ class Budget:
 
     def ended(self, worker_id: str, now: float) -> None:
         """The pool tells of a worker's end; if its beat moves on, it was wrong."""
-        if (sight := self._sights.get(worker_id)) is not None:
-            self._sights[worker_id] = replace(sight, ended_at=now)
+        for name, sight in self._sights.items():
+            if life_of(name, worker_id):
+                self._sights[name] = replace(sight, ended_at=now)
 
     def hold(self, now: float) -> None:
         """Raises `BudgetReached` when the run has to stop now; warns before, once.
@@ -261,7 +263,7 @@ class Budget:
         price = self._dearest
         if price is not None:
             # Of those that nobody heard of yet, each may be as dear as the dearest.
-            unheard = self.asked_for.keys() - self._sessions.keys()
+            unheard = self.asked_for.keys() - newest_lives(self._sessions, self.asked_for).keys()
             waits = (now - self.asked_for[worker_id] for worker_id in sorted(unheard))
             booted = [
                 min(seconds, self._boot_seconds) for seconds in waits if seconds < BOOT_SECONDS

@@ -16,6 +16,7 @@ import psutil
 from pipeline.accounts import ReadAccounts, accounts_of
 from pipeline.allowance import AllowanceNotice
 from pipeline.at_hand import JobAtHand, checked_name
+from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.clock import SystemClock
 from pipeline.core.errors import InputChanged, RunMissing
@@ -224,16 +225,26 @@ def run_worker(
     node = node_at_hand()
     share = node_share()
     prices = PriceWatch(quotes_of(here, node, share)).start()
-    settings = WorkerSettings(
-        worker_id=checked_name(
+    price = prices.first()
+    began = begin_session(
+        here.ledger,
+        clock,
+        checked_name(
             f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
         ),
+        node=node,
+        node_share=share,
+        price=price,
+        boot_seconds=_seconds_of_this_process(),
+        lease_seconds=job.fleet.lease_seconds,
+    )
+    settings = WorkerSettings(
+        began=began,
         output_uri=here.job.output.uri,
         chunk_rows=job.chunks.rows,
         chunk_seconds=job.chunks.seconds,
-        lease_seconds=job.fleet.lease_seconds,
         node=node,
-        price=prices.first(),
+        price=price,
         node_share=share,
         interruptions=interruptions,
     )
@@ -257,7 +268,7 @@ def run_worker(
             SeveralNotices(notice, allowance),
             Errands(executor),
             # All that came before, imports and the plan included, is this worker's boot.
-            boot_seconds=time.time() - psutil.Process().create_time(),
+            boot_seconds=_seconds_of_this_process(),
             engine_start=lambda: loader.start,
             watching=watching_of(speculation, job, loader),
             quotes=prices,
@@ -271,6 +282,10 @@ def run_worker(
         "rows": report.rows,
         "decoded_tokens": report.decoded,
     }
+
+
+def _seconds_of_this_process() -> float:
+    return time.time() - psutil.Process().create_time()
 
 
 @contextmanager

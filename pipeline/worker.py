@@ -102,7 +102,7 @@ class Worker:
         stops: tuple[type[BaseException], ...] = (Interrupted, *self._settings.interruptions)
         try:
             with self._beats.stood_in_for():
-                self._beats.begin()
+                self._beats.look_once()
                 self._go_rather_than_load()
                 if self._finds_work():
                     feed, saver = self._begin(self._engine.start(self._desk.distrusts_engine))

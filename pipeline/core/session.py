@@ -79,7 +79,8 @@ class Session:
     `unshared` tokens were decoded for none. `error` says why a session failed. Of `buckets`,
     `earlier` had other prices than `price`. After `lease_seconds` without a beat it is over.
     `prompt_tokens` were given to its engines, and drafts proposed and accepted by them, in all.
-    `price` is that of its `node_share` of the machine."""
+    `price` is that of its `node_share` of the machine. By its `nonce`, it is unlike any other that
+    begins under the same id."""
 
     worker_id: str
     beat: int
@@ -105,6 +106,7 @@ class Session:
     earlier: tuple[Span, ...] = ()
     lease_seconds: float = 0.0
     node_share: Fraction = Fraction(1)
+    nonce: str = ""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -163,6 +165,7 @@ class Session:
     def to_json(self) -> dict[str, Any]:
         return {
             "worker_id": self.worker_id,
+            "nonce": self.nonce,
             "beat": self.beat,
             "state": self.state,
             "started_at": self.started_at,
@@ -222,6 +225,7 @@ class Session:
             draft_accepted=document.get("draft_accepted", 0),
             lease_seconds=document.get("lease_seconds", 0.0),
             node_share=Fraction(document.get("node_share", 1)),
+            nonce=document.get("nonce", ""),
         )
 
 

@@ -42,7 +42,7 @@ _BATCH = 25
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a supervisor had read of the sessions by this second."""
+    """What a supervisor had read of the sessions by this second, by process."""
 
     at: float
     prices: dict[str, Decimal | None]
@@ -56,7 +56,7 @@ class WatchedLedger(Ledger):
 
     def sessions(self) -> dict[str, Session]:
         found = super().sessions()
-        prices = {name: session.price.usd_per_hour for name, session in found.items()}
+        prices = {one.nonce: one.price.usd_per_hour for one in found.values()}
         self.looks.append(Look(self.clock.scheduler.now, prices))
         return found
 
@@ -223,8 +223,8 @@ class BudgetUniverse(Universe):
         ever beat, until they were gone. Of those that were lost before second `began_at`, what
         anybody can still know: their bill, and half a lease."""
         total = Decimal(0)
-        for name, session in self.ledger.sessions().items():
-            process, told = self.workers[name].process, session.price.usd_per_hour
+        for session in self.ledger.sessions().values():
+            process, told = self.worker_of(session).process, session.price.usd_per_hour
             assert told is not None
             assert session.bill.usd is not None
             over_at = self.scheduler.now if process.over_at is None else process.over_at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -143,6 +143,9 @@ def night(seed: int) -> Night:
     alone = pace.boot_seconds + pace.load_seconds + 5 + tokens * pace.step_seconds / pace.window
     calm_from = alone * (0.5 + dice.random())
     weather, hearing = _sky(dice, kind, calm_from)
+    # From dice of its own, so that what else a seed stands for stays what it was.
+    again = Random(f"started again {seed}").choice((0.0, 0.0, 0.5))
+    hearing = replace(hearing, again=again)
     return Night(
         seed=seed,
         kind=kind,

@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import count
 from random import Random
 
+from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.checkpoint import Checkpoint, fold
 from pipeline.core.errors import Interrupted
@@ -200,18 +201,27 @@ class Replay:
     def _work(self, node: ReplayedNode) -> object:
         process, realism = node.process, self.realism
         process.sleep(realism.boot_seconds)
+        ledger = Ledger(SimStore(self.bucket, process), RUN, self._files)
+        machine = Node(instance_id=process.name)
+        began = begin_session(
+            ledger,
+            process,
+            process.name,
+            node=machine,
+            price=_PRICE,
+            boot_seconds=realism.boot_seconds,
+            lease_seconds=realism.lease_seconds,
+        )
         settings = WorkerSettings(
-            worker_id=process.name,
+            began=began,
             output_uri="memory://answers/",
             chunk_rows=1_000_000,
             chunk_seconds=realism.chunk_seconds,
-            lease_seconds=realism.lease_seconds,
-            node=Node(instance_id=process.name),
+            node=machine,
             price=_PRICE,
         )
-        ledger = Ledger(SimStore(self.bucket, process), RUN, self._files)
         claimer = Claimer(
-            self.shards, ledger, self.source, process, process.name, realism.lease_seconds
+            *(self.shards, ledger, self.source, process, began.worker_id, realism.lease_seconds)
         )
         with Threads(process, realism.threads) as threads:
             try:
@@ -224,7 +234,7 @@ class Replay:
                     process,
                     process,
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
-                    boot_seconds=realism.boot_seconds,
+                    boot_seconds=self.scheduler.now - process.born_at,
                 ).run()
             except Interrupted as reason:
                 return reason

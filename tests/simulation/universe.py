@@ -15,9 +15,11 @@ from tenacity.stop import stop_after_attempt
 
 from pipeline.accounts import accounts_of
 from pipeline.allowance import AllowanceNotice
+from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.errors import (
     BudgetReached,
+    Interrupted,
     PoolUnavailable,
     SpotmillError,
     StoreUnavailable,
@@ -28,6 +30,7 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.ports import Engine, ObjectStore, PriceQuotes
+from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
@@ -56,10 +59,16 @@ PRICES = (
 )
 
 
+_MOST_LIVES = 3
+
+
 @dataclass(slots=True)
 class WorkerProcess:
+    """`worker_id` is what it was started as, by the pool or by the pool's platform once more."""
+
     process: Process
     tally: Tally
+    worker_id: str
 
 
 @dataclass(slots=True)
@@ -79,6 +88,7 @@ class Universe:
     closing_since: dict[str, float] = field(default_factory=dict)
     closed_by: dict[str, Process] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
+    stopped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.dice = Random(~self.night.seed)
@@ -135,7 +145,9 @@ class Universe:
 
     def _supervisor(self, process: Process) -> object:
         ledger = self.supervisors_ledger(process)
-        pool = SimPool(process, self._launch, self.night.hearing, self.dice)
+        pool = SimPool(
+            process, self._launch, self._newest, self.stopped.add, self.night.hearing, self.dice
+        )
         try:
             Supervisor(
                 ledger,
@@ -172,44 +184,80 @@ class Universe:
     def _name_worker(self) -> str:
         return f"worker-{next(self._numbers)}"
 
+    def worker_of(self, session: Session) -> WorkerProcess:
+        """The process whose session it is, whatever id that got."""
+        return self.workers[session.nonce]
+
     def _launch(self, worker_id: str) -> Process:
-        process = self._process(worker_id)
+        lives = sum(worker.worker_id == worker_id for worker in self.workers.values())
+        process = self._process(f"{worker_id}+{lives}" if lives else worker_id)
         process.dies_at = self.night.dies_at.get(len(self.workers), -1)
-        self.workers[worker_id] = WorkerProcess(process, Tally())
-        process.begin(lambda: self._worker(process), lambda: None)
+        self.workers[process.name] = WorkerProcess(process, Tally(), worker_id)
+
+        def then() -> None:
+            if lives + 1 < _MOST_LIVES and self._is_started_again(process):
+                # Whole seconds, for no sum of times to be rounded.
+                soon = self.scheduler.now + self.dice.randint(1, 5)
+                self.scheduler.at(soon, lambda: self._launch_again(worker_id))
+
+        process.begin(lambda: self._worker(process, worker_id), then)
         return process
 
-    def _worker(self, process: Process) -> object:
+    def _launch_again(self, worker_id: str) -> None:
+        if worker_id not in self.stopped:
+            self._launch(worker_id)
+
+    def _is_started_again(self, process: Process) -> bool:
+        """By the pool's own platform, which knows neither sessions nor supervisors."""
+        left = process.ending == "killed" or isinstance(process.ending, Interrupted)
+        return left and self.dice.random() < self.night.hearing.again
+
+    def _newest(self, worker_id: str) -> Process:
+        lives = [w.process for w in self.workers.values() if w.worker_id == worker_id]
+        return lives[-1]
+
+    def _worker(self, process: Process, worker_id: str) -> object:
         pace = self.night.pace
         process.sleep(pace.boot_seconds)
-        settings = WorkerSettings(
-            worker_id=process.name,
-            output_uri="memory://answers/",
-            chunk_rows=pace.chunk_rows,
-            chunk_seconds=pace.chunk_seconds,
-            lease_seconds=pace.lease_seconds,
-            node=self.node_of(process.name),
-            price=self.price_of(process.name),
-            store_patience_seconds=pace.store_patience_seconds,
-            price_seconds=pace.lease_seconds / 2,
-        )
         ledger = Ledger(self._store(process), RUN, JsonFormat())
         allowance = AllowanceNotice(ledger, process, pace.lease_seconds)
+        node, price = self.node_of(process.name), self.price_of(process.name)
         with Threads(process, pace.threads) as threads:
             try:
+                began = begin_session(
+                    ledger,
+                    process,
+                    worker_id,
+                    node=node,
+                    price=price,
+                    boot_seconds=self.scheduler.now - process.born_at,
+                    lease_seconds=pace.lease_seconds,
+                    nonce=process.name,
+                )
+                settings = WorkerSettings(
+                    began=began,
+                    output_uri="memory://answers/",
+                    chunk_rows=pace.chunk_rows,
+                    chunk_seconds=pace.chunk_seconds,
+                    node=node,
+                    price=price,
+                    store_patience_seconds=pace.store_patience_seconds,
+                    price_seconds=pace.lease_seconds / 2,
+                )
                 return Worker(
                     settings,
                     lambda _: PROVENANCE,
                     ledger,
                     Claimer(
-                        self.shards, ledger, self.source, process, process.name, pace.lease_seconds
+                        *(self.shards, ledger, self.source, process),
+                        *(began.worker_id, pace.lease_seconds),
                     ),
                     self._engine_loader(process),
                     process,
                     SeveralNotices(process, allowance),
                     Errands(threads, threads.wait_for, lambda: SimEvent(process)),
                     boot_seconds=self.scheduler.now - process.born_at,
-                    quotes=self.quotes_of(process, settings.price),
+                    quotes=self.quotes_of(process, price),
                     look=allowance.look,
                 ).run()
             except SpotmillError as problem:

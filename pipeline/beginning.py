@@ -1,0 +1,57 @@
+"""A session's first beat, by which the worker's id is its own before anything is done under it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import replace
+from fractions import Fraction
+
+from pipeline.core.lives import id_of_life, life_of
+from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
+from pipeline.core.ports import Clock
+from pipeline.core.session import Session
+from pipeline.ledger import Ledger
+
+log = logging.getLogger("spotmill.worker")
+
+
+def begin_session(
+    ledger: Ledger,
+    clock: Clock,
+    given_id: str,
+    *,
+    node: Node,
+    node_share: Fraction = Fraction(1),
+    price: NodePrice,
+    boot_seconds: float,
+    lease_seconds: float,
+    nonce: str | None = None,
+) -> Session:
+    """A session that was never there before: of the worker id that was given or, where that had one
+    already, of one derived from it. Raises `StoreUnavailable`."""
+    session = Session(
+        worker_id=given_id,
+        beat=0,
+        state="load",
+        started_at=clock.timestamp(),
+        beat_at=clock.timestamp(),
+        node=node,
+        node_share=node_share,
+        price=price,
+        buckets=Buckets(boot=round(boot_seconds * MICROS_PER_SECOND)),
+        lease_seconds=lease_seconds,
+        nonce=nonce or secrets.token_hex(8),
+    )
+    life = 1
+    while not ledger.begin(session):
+        known = max((life_of(other, given_id) for other in ledger.worker_ids()), default=0)
+        # A listing may be older than the session that is in the way.
+        life = max(known, life) + 1
+        session = replace(session, worker_id=id_of_life(given_id, life))
+    if life > 1:
+        log.warning(
+            "worker %s had a session before this process began, which goes on as worker %s",
+            *(given_id, session.worker_id),
+        )
+    return session
