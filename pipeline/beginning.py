@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
 from pipeline.core.lives import id_of_life, life_of
-from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
+from pipeline.core.money import MICROS_PER_SECOND, UNTOLD_PRICE, Buckets, Node
 from pipeline.core.ports import Clock
 from pipeline.core.session import Session
+from pipeline.core.times import earlier_by
 from pipeline.ledger import Ledger
 
 log = logging.getLogger("spotmill.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A session as its first beat told it; at `at` by its worker's own clock."""
+
+    session: Session
+    at: float
 
 
 def begin_session(
@@ -21,25 +29,24 @@ def begin_session(
     clock: Clock,
     given_id: str,
     *,
-    node: Node,
-    node_share: Fraction = Fraction(1),
-    price: NodePrice,
     boot_seconds: float,
     lease_seconds: float,
     nonce: str | None = None,
-) -> Session:
+) -> Begun:
     """A session that was never there before: of the worker id that was given or, where that had one
-    already, of one derived from it. Raises `StoreUnavailable`."""
+    already, of one derived from it. On what machine it is, it does not tell yet. Raises
+    `StoreUnavailable`."""
+    began_at, now = clock.now(), clock.timestamp()
+    boot_micros = round(boot_seconds * MICROS_PER_SECOND)
     session = Session(
         worker_id=given_id,
         beat=0,
-        state="load",
-        started_at=clock.timestamp(),
-        beat_at=clock.timestamp(),
-        node=node,
-        node_share=node_share,
-        price=price,
-        buckets=Buckets(boot=round(boot_seconds * MICROS_PER_SECOND)),
+        state="boot",
+        started_at=earlier_by(now, boot_micros),
+        beat_at=now,
+        node=Node(),
+        price=UNTOLD_PRICE,
+        buckets=Buckets(boot=boot_micros),
         lease_seconds=lease_seconds,
         nonce=nonce or secrets.token_hex(8),
     )
@@ -54,4 +61,4 @@ def begin_session(
             "worker %s had a session before this process began, which goes on as worker %s",
             *(given_id, session.worker_id),
         )
-    return session
+    return Begun(session, began_at)

@@ -24,7 +24,7 @@ from pipeline.core.errors import BudgetReached, WorkersFailed
 from pipeline.core.fleet import BOOT_SECONDS
 from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.lives import life_of, newest_lives
-from pipeline.core.money import MICROS_PER_SECOND, decimal_text
+from pipeline.core.money import MICROS_PER_SECOND, decimal_text, dollars
 from pipeline.core.session import Session
 
 log = logging.getLogger("spotmill.run")
@@ -182,7 +182,7 @@ class Budget:
         unpriced = {
             name: session
             for name, session in of_now.items()
-            if None in (session.bill.usd, session.price.usd_per_hour)
+            if None in (session.bill.usd, session.price.usd_per_hour) and not session.untold
         }
         self._unpriced_since = {name: since.get(name, now) for name in unpriced}
         for name, session in unpriced.items():
@@ -275,8 +275,12 @@ class Budget:
         return meters
 
     def _meter(self, session: Session, sight: Sight, now: float) -> Meter | None:
-        """None for a session of an earlier, unpriced start: it cannot be counted."""
+        """None for a session of an earlier, unpriced start: it cannot be counted. One that did not
+        tell its price yet may be as dear as the dearest."""
         usd, price = session.bill.usd, session.price.usd_per_hour
+        if session.untold:
+            price = self._dearest
+            usd = dollars(session.buckets.total, price)
         if usd is None or price is None:
             return None
         if session.over:

@@ -291,7 +291,7 @@ class Ledger:
         )
         if session is None:
             return attempt
-        attempt = replace(attempt, lived=proved_by((attempt.lived, session.spans)))
+        attempt = replace(attempt, lived=proved_by((attempt.lived, session.proof)))
         if (account := session.account(name)) is None:
             return attempt
         if session.still_at(name):

@@ -139,15 +139,16 @@ class Usage:
 
 
 def usage_of_session(session: Session) -> Usage:
+    bill = session.bill
     return Usage(
-        session.bill.usd,
-        session.buckets,
+        bill.usd,
+        bill.buckets,
         1,
         session.decoded,
         session.prompt_tokens,
         session.draft_proposed,
         session.draft_accepted,
-        {session.node.zone: session.buckets.total},
+        {session.node.zone: bill.buckets.total},
     )
 
 

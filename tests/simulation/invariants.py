@@ -109,8 +109,9 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     for worker_id, session in sessions.items():
         worker = universe.worker_of(session)
         told = sum(billed[worker_id]["seconds"].values()) if worker_id in billed else 0.0
-        if told + later.get(worker_id, 0.0) < session.buckets.total / 1e6 - _ROUNDING:
-            yield f"{worker_id}: {told} s billed, {later} s after the closing, {session.buckets}"
+        due = session.bill.buckets
+        if told + later.get(worker_id, 0.0) < due.total / 1e6 - _ROUNDING:
+            yield f"{worker_id}: {told} s billed, {later} s after the closing, {due}"
         lived = round((worker.process.second_of(session.beat_at) - worker.process.born_at) * 1e6)
         billed_all = session.buckets.total == lived
         # Another thread beats for one that is late, without its latest seconds.

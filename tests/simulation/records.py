@@ -160,8 +160,13 @@ def _sessions(universe: Universe, manifests: list[dict[str, Any]]) -> Iterator[s
                 if "portion" in attempt and attempt["end"] == "drained":
                     undisputed[attempt["worker_id"]] += round(attempt["seconds"]["useful"] * 1e6)
     for name, session in universe.ledger.sessions().items():
-        if not isinstance(universe.worker_of(session).process.ending, WorkerReport):
+        process, latency = universe.worker_of(session).process, universe.night.weather.latency
+        if not isinstance(process.ending, WorkerReport):
             continue
+        told_at = process.second_of(session.beat_at)
+        after = (process.over_at or 0.0) - told_at
+        if universe.night.answers and not universe.night.freezes and after > 10 * latency + 1:
+            yield f"{name} lived for {after} s after the beat that was to tell of all"
         useful = session.buckets.useful
         # What was handed over was useful to whoever handed it over, published or not.
         published[name] += sum(account.useful_micros for account in session.portions.values())

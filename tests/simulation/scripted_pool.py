@@ -12,7 +12,7 @@ from pipeline.claims import Claimer, NothingLeft, Opened
 from pipeline.core.errors import PoolUnavailable
 from pipeline.core.fleet import WorkerEnd
 from pipeline.core.lives import id_of_life
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.money import UNTOLD_PRICE, Buckets, Node, NodePrice
 from pipeline.core.ports import ObjectStore
 from pipeline.core.session import Session, State
 from pipeline.ledger import Ledger
@@ -51,7 +51,7 @@ class Life:
     or right after the beat that tells of `last_rows` rows. The pool says `death` of it; None is a
     pool that never learns of it. With `error_kind` its session fails when the model is loaded.
     A death that is followed by `again` is none to the pool, whose platform starts the worker once
-    more under the same id, to live like that.
+    more under the same id, to live like that. For `untold_seconds` it does not tell its `price`.
     """
 
     boot_seconds: float | None = 1.0
@@ -64,6 +64,7 @@ class Life:
     death: WorkerEnd | None = KILLED
     price: NodePrice = A_DOLLAR_A_SECOND
     again: Life | None = None
+    untold_seconds: float = 0.0
 
 
 WELL = Life()
@@ -182,6 +183,7 @@ class ScriptedWorker:
             beat=self.session.beat + 1,
             state=state,
             buckets=self._buckets(),
+            price=self._life.price if self.age >= self._life.untold_seconds else UNTOLD_PRICE,
         )
         self._ledger.beat(self.session)
         self._allowance.look()

@@ -576,6 +576,14 @@ def test_unpriced_workers_of_an_earlier_start_do_not_stand_in_the_way(life: Life
     supervise(ScriptedPool(house), budget_usd="100")
 
 
+def test_a_worker_that_did_not_tell_its_price_yet_may_be_as_dear_as_the_dearest() -> None:
+    house = House({0: 100, 1: 100})
+    pool = ScriptedPool(house, (WELL, Life(untold_seconds=1_000.0)))
+    with pytest.raises(BudgetReached):
+        supervise(pool, workers=2, budget_usd="40")
+    assert 16 <= house.clock.now() <= 18, "a quarter of a lease is kept back for each of the two"
+
+
 def test_an_unpriced_orphan_that_still_spends_does() -> None:
     house = House({0: 100})
     Orphans(house).start(Life(price=UNKNOWN_PRICE))

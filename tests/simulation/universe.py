@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from itertools import count
 from random import Random
@@ -15,6 +16,7 @@ from tenacity.stop import stop_after_attempt
 
 from pipeline.accounts import accounts_of
 from pipeline.allowance import AllowanceNotice
+from pipeline.beats import Beats
 from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.errors import (
@@ -35,6 +37,7 @@ from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
+from pipeline.patience import Patience
 from pipeline.run import finish
 from pipeline.spot.several import SeveralNotices
 from pipeline.stores.retry import RetryingStore, RetryPolicy
@@ -223,25 +226,26 @@ class Universe:
         allowance = AllowanceNotice(ledger, process, pace.lease_seconds)
         node, price = self.node_of(process.name), self.price_of(process.name)
         with Threads(process, pace.threads) as threads:
+            errands = Errands(threads, threads.wait_for, lambda: SimEvent(process))
+            patience = Patience(process, pace.store_patience_seconds)
             try:
-                began = begin_session(
-                    ledger,
-                    process,
-                    worker_id,
-                    node=node,
-                    price=price,
+                begun = begin_session(
+                    *(ledger, process, worker_id),
                     boot_seconds=self.scheduler.now - process.born_at,
                     lease_seconds=pace.lease_seconds,
                     nonce=process.name,
                 )
+                beats = Beats(begun, ledger, errands, process, patience, look=allowance.look)
+                with beats.stood_in_for(), beats.ended_by(()):
+                    process.sleep(pace.ask_seconds)
+                    beats.tell_price(node, Fraction(1), price)
                 settings = WorkerSettings(
-                    began=began,
+                    worker_id=beats.worker_id,
                     output_uri="memory://answers/",
                     chunk_rows=pace.chunk_rows,
                     chunk_seconds=pace.chunk_seconds,
+                    lease_seconds=pace.lease_seconds,
                     node=node,
-                    price=price,
-                    store_patience_seconds=pace.store_patience_seconds,
                     price_seconds=pace.lease_seconds / 2,
                 )
                 return Worker(
@@ -250,15 +254,14 @@ class Universe:
                     ledger,
                     Claimer(
                         *(self.shards, ledger, self.source, process),
-                        *(began.worker_id, pace.lease_seconds),
+                        *(beats.worker_id, pace.lease_seconds),
                     ),
                     self._engine_loader(process),
                     process,
                     SeveralNotices(process, allowance),
-                    Errands(threads, threads.wait_for, lambda: SimEvent(process)),
-                    boot_seconds=self.scheduler.now - process.born_at,
+                    errands,
+                    beats,
                     quotes=self.quotes_of(process, price),
-                    look=allowance.look,
                 ).run()
             except SpotmillError as problem:
                 return problem
@@ -290,7 +293,7 @@ class Universe:
             process.sleep(pace.load_seconds)
             apart = own_process or pace.own_process
             engine = ScriptedEngine(settings, process.sleep, apart, self.scheduler.die)
-            return CountedEngine(engine, tally, process, self._is_superseded)
+            return CountedEngine(engine, tally, process, self._is_superseded, pace.close_seconds)
 
         return load
 

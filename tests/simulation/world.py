@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 from pipeline.accounts import accounts_of
+from pipeline.beats import Beats
 from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.errors import EngineDied, EngineFailed, Interrupted, SpotmillError
@@ -21,6 +23,7 @@ from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
+from pipeline.patience import Patience
 from pipeline.run import finish
 from pipeline.steering import Watching
 from pipeline.stores.faults import FaultPlan, FaultyStore
@@ -137,22 +140,21 @@ class World:
 
     def _worker(self, name: str, ledger: Ledger, notice: InterruptionNotice) -> Worker:
         pace, node = self.pace, Node(instance_id=name)
-        began = begin_session(
-            ledger,
-            self.clock,
-            name,
-            node=node,
-            price=self.price,
+        begun = begin_session(
+            *(ledger, self.clock, name),
             boot_seconds=BOOT_SECONDS,
             lease_seconds=pace.lease_seconds,
         )
+        errands = Errands(InlineExecutor(), new_event=OverAtOnce)
+        beats = Beats(begun, ledger, errands, self.clock, Patience(self.clock))
+        beats.tell_price(node, Fraction(1), self.price)
         settings = WorkerSettings(
-            began=began,
+            worker_id=beats.worker_id,
             output_uri="memory://answers/",
             chunk_rows=pace.chunk_rows,
             chunk_seconds=pace.chunk_seconds,
+            lease_seconds=pace.lease_seconds,
             node=node,
-            price=self.price,
             price_seconds=5.0,
         )
         return Worker(
@@ -161,13 +163,13 @@ class World:
             ledger,
             Claimer(
                 *(self.shards, ledger, self.source, self.clock),
-                *(began.worker_id, pace.lease_seconds),
+                *(beats.worker_id, pace.lease_seconds),
             ),
             self._load_engine,
             self.clock,
             notice,
-            Errands(InlineExecutor(), new_event=OverAtOnce),
-            boot_seconds=BOOT_SECONDS + self.pace.call_seconds,
+            errands,
+            beats,
             watching=self.watching,
             engine_start=lambda: self.engine_start,
             quotes=self.quotes,

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pipeline.beginning import begin_session
 from pipeline.core.lives import given_to, id_of_life, life_of, newest_lives
-from pipeline.core.money import UNKNOWN_PRICE, Node
 from pipeline.core.session import Session
 from pipeline.ledger import Ledger
 from pipeline.stores.faults import NO_FAULT, Call, Effect, Fault, FaultyStore
@@ -29,11 +28,9 @@ def begun(ledger: Ledger, given_id: str = "w") -> Session:
         ledger,
         VirtualClock(),
         given_id,
-        node=Node(),
-        price=UNKNOWN_PRICE,
         boot_seconds=1.5,
         lease_seconds=8.0,
-    )
+    ).session
 
 
 def ledger_over(store: MemoryStore | RetryingStore) -> Ledger:
