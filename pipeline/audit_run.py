@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core import layout
-from pipeline.core.bills import Charge, SessionBill, charges_of, proved
+from pipeline.core.bills import ENDED, Charge, SessionBill, charges_of, proved
 from pipeline.core.differences import differences, of_another_version
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
+from pipeline.core.money import MICROS_PER_SECOND, UNTOLD_PRICE, Node
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
@@ -129,6 +130,10 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
     longer = all_seconds(then).total - proved(bill, charge).buckets.total
     if longer and (longer > 0) != (row["beat"] > bill.beat):
         return bill
+    if then[-1].price == UNTOLD_PRICE:
+        lease_micros = 0 if row["state"] in ENDED else bill.lease_micros
+        uncertain_micros = round(row["uncertain"]["seconds"] * MICROS_PER_SECOND)
+        bill = replace(bill, node=Node(), untold_micros=uncertain_micros - lease_micros)
     return replace(
         bill,
         spans=then,
@@ -144,7 +149,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
 def _at_known_prices(said: Sequence[Span], bill: SessionBill, newer: bool) -> tuple[Span, ...]:
     """The seconds as said, at prices that the session tells of, too: a beat that is older than
     what was said cannot know them all."""
-    known = {span.price for span in bill.spans}
+    known = {span.price for span in bill.spans} | {UNTOLD_PRICE}
     return tuple(
         Span(price if newer or price in known else bill.price, spent) for price, spent in said
     )

@@ -13,7 +13,7 @@ from pipeline.core.differences import differences, of_another_version
 from pipeline.core.errors import InputChanged, InputInvalid, JobInvalid, ObjectDamaged, in_a_line
 from pipeline.core.lease import Lease
 from pipeline.core.manifest import Provenance, shard_manifest
-from pipeline.core.money import NodePrice
+from pipeline.core.money import UNTOLD_PRICE, Node, NodePrice
 from pipeline.core.portion import AttemptName, Take
 from pipeline.core.ports import InputSource
 from pipeline.core.rows import FinishedRow, TokenCounts
@@ -176,7 +176,7 @@ def _claim_problems(
     session = sessions.get(attempt.worker_id)
     if session is None:
         yield f"worker {attempt.worker_id!r} has no session"
-    elif attempt.node != session.node or _strange_prices(attempt, session):
+    elif _strange_node(attempt, session) or _strange_prices(attempt, session):
         yield f"its node or its price is not that of the session of worker {attempt.worker_id!r}"
     name = AttemptName(shard.id, attempt.epoch, attempt.portion, attempt.take)
     key = (
@@ -204,10 +204,15 @@ def _claim_problems(
         yield f"{key} is of another take, {lease.name}, or of the owner"
 
 
+def _strange_node(attempt: Attempt, session: Session) -> bool:
+    """Whether it is not the worker's; of one that had not told yet, nobody knew it."""
+    return attempt.node != (Node() if attempt.price == UNTOLD_PRICE else session.node)
+
+
 def _strange_prices(attempt: Attempt, session: Session) -> set[NodePrice]:
     """Prices that the worker never had. A dead one may have had some after its last beat, of which
     the attempt alone tells, in what it says that the worker had lived."""
-    known = {span.price for span in session.spans}
+    known = {UNTOLD_PRICE, *(span.price for span in session.spans)}
     if not session.over:
         known |= {attempt.price, *(span.price for span in attempt.lived)}
     return {span.price for span in attempt.spans} - known

@@ -6,8 +6,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from itertools import count
 
+from pipeline.beginning import Begun
+from pipeline.core.lease import BEATS_IN_A_LEASE
+from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName, Claims, PortionName
 from pipeline.core.ports import Clock
 from pipeline.core.session import EngineStart, Session, State
@@ -16,68 +20,84 @@ from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
 from pipeline.timesheet import Timesheet
-from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
 
+_END_SECONDS = 20.0
 _STUCK_SECONDS = 1_800.0
 """A worker that is busy for longer without a word is not believed to come back: beating ends."""
 
 
 class Beats:
-    """One session's beats. `feed` and `engine_start` are given as soon as there are any. One thread
-    calls it. `told` is shown each session as it is beaten, and must not take time; `look` is called
-    beside each beat, in any thread, to see what there is to see in the store."""
+    """One session's beats after its first, from its `sheet`. `feed` and `engine_start` are given as
+    soon as there are any. One thread calls it. `told` is shown each session as it is beaten, and
+    must not take time; `look` is called beside each beat, in any thread, to see what there is to
+    see in the store."""
 
     def __init__(
         self,
-        settings: WorkerSettings,
+        begun: Begun,
         ledger: Ledger,
         errands: Errands,
         clock: Clock,
-        sheet: Timesheet,
         patience: Patience,
         told: Callable[[Session], None] = lambda _: None,
         look: Callable[[], None] = lambda: None,
     ) -> None:
+        self.sheet = Timesheet(begun.at, begun.session.buckets.boot, begun.session.price)
+        self.patience = patience
         self.feed: Feed | None = None
         self.engine_start: EngineStart | None = None
-        self._settings = settings
         self._ledger = ledger
         self._errands = errands
         self._clock = clock
-        self._sheet = sheet
-        self._patience = patience
         self._told = told
         self._look = look
         self._beating = False
         self._beat_after = 0.0
-        self._own_beat_at = clock.now()
+        self._beat_seconds = begun.session.lease_seconds / BEATS_IN_A_LEASE
+        self._own_beat_at = begun.at
         # Drawn from by two threads, and each number once.
-        self._numbers = count()
-        self._session = Session(
-            worker_id=settings.worker_id,
-            beat=next(self._numbers),
-            state="load",
-            started_at=clock.timestamp(),
-            beat_at=clock.timestamp(),
-            node=settings.node,
-            node_share=settings.node_share,
-            price=sheet.price,
-            buckets=sheet.buckets,
-            lease_seconds=settings.lease_seconds,
-        )
+        self._numbers = count(begun.session.beat + 1)
+        self._session = begun.session
 
-    def begin(self) -> None:
-        """The first beat: from now on this worker can be found dead."""
+    @property
+    def worker_id(self) -> str:
+        return self._session.worker_id
+
+    @contextmanager
+    def ended_by(self, interruptions: tuple[type[BaseException], ...]) -> Iterator[None]:
+        """What is raised while this lasts, before the worker is there to end its session, ends it
+        here."""
+        try:
+            yield
+        except interruptions:
+            self.end("ended", None, _END_SECONDS)
+            raise
+        except Exception as problem:
+            self.end("failed", problem, _END_SECONDS)
+            raise
+
+    def tell_price(self, node: Node, share: Fraction, price: NodePrice) -> None:
+        """Where the session is, on what `share` of it, and what an hour of that has cost from the
+        beginning."""
+        self.sheet.price = price
+        self.sheet.pass_to(self._clock.now(), "boot")
+        self._own_beat_at = self._clock.now()
+        self._session = replace(self._next("boot"), node=node, node_share=share)
         self._ledger.beat(self._session)
         self._look()
+
+    def booted(self) -> None:
+        """The worker is there: all time until now was its boot."""
+        self.sheet.pass_to(self._clock.now(), "boot")
+        self.loading()
 
     @contextmanager
     def stood_in_for(self) -> Iterator[None]:
         """While this lasts, beats come from beside this thread whenever it is late with its own:
         it loads a model, or waits for an engine that hangs."""
-        with self._errands.repeated(self._stand_in, self._settings.beat_seconds / 2):
+        with self._errands.repeated(self._stand_in, self._beat_seconds / 2):
             yield
 
     def loading(self) -> None:
@@ -87,12 +107,13 @@ class Beats:
 
     def _stand_in(self) -> None:
         silent = self._clock.now() - self._own_beat_at
-        if not 1.5 * self._settings.beat_seconds <= silent <= _STUCK_SECONDS:
+        if not 1.5 * self._beat_seconds <= silent <= _STUCK_SECONDS:
             return
         session = replace(self._session, beat=next(self._numbers), beat_at=self._clock.timestamp())
-        if session.state == "load":
+        if session.state == "boot" or session.state == "load":
             # Not through the sheet, which is the other thread's alone.
-            session = replace(session, buckets=session.buckets.plus("load", round(silent * 1e6)))
+            buckets = session.buckets.plus(session.state, round(silent * 1e6))
+            session = replace(session, buckets=buckets)
         self._ledger.beat(session)
         self._look()
 
@@ -103,7 +124,7 @@ class Beats:
             return
         self._beating = True
         self._own_beat_at = self._clock.now()
-        self._beat_after = self._own_beat_at + self._settings.beat_seconds
+        self._beat_after = self._own_beat_at + self._beat_seconds
         session = self._session = self._next("work")
         held = list(feed.held)
 
@@ -119,7 +140,7 @@ class Beats:
         def beaten(seen: tuple[dict[int, Claims], set[AttemptName]]) -> None:
             claims, lost = seen
             self._beating = False
-            self._patience.answered()
+            self.patience.answered()
             for name in [name for name in held if name in feed.held]:
                 if name in lost:
                     log.warning("shard %05d is another worker's: dropped", name.shard_id)
@@ -129,7 +150,7 @@ class Beats:
 
         def failed(problem: Exception) -> None:
             self._beating = False
-            self._patience.bear(problem)
+            self.patience.bear(problem)
 
         self._errands.send(beat, beaten, failed)
 
@@ -147,7 +168,7 @@ class Beats:
         """
         over_at = self._clock.now() + seconds
         self._errands.finish(seconds * 2 / 3)
-        self._sheet.pass_to(self._clock.now(), "drain")
+        self.sheet.pass_to(self._clock.now(), "drain")
         session = self._next(state, problem)
 
         def done(_: None) -> None:
@@ -173,22 +194,22 @@ class Beats:
             beat=next(self._numbers),
             state=state,
             beat_at=self._clock.timestamp(),
-            price=self._sheet.price,
-            buckets=self._sheet.buckets,
-            earlier=self._sheet.earlier,
+            price=self.sheet.price,
+            buckets=self.sheet.buckets,
+            earlier=self.sheet.earlier,
             shards={n.shard_id: account for n, account in accounts.items() if not n.portion},
             dropped=dict(feed.dropped) if feed else {},
             portions={**(feed.portions if feed else {}), **portions},
             helping=len(portions),
             rows=self.rows,
-            decoded=self._sheet.decoded,
-            unshared=self._sheet.unshared,
+            decoded=self.sheet.decoded,
+            unshared=self.sheet.unshared,
             error=None if problem is None else str(problem) or repr(problem),
             error_kind=None if problem is None else type(problem).__name__,
             start=self.engine_start,
             prompt_tokens=feed.prompt_tokens if feed else 0,
-            draft_proposed=self._sheet.draft_proposed,
-            draft_accepted=self._sheet.draft_accepted,
+            draft_proposed=self.sheet.draft_proposed,
+            draft_accepted=self.sheet.draft_accepted,
         )
         self._told(session)
         return session

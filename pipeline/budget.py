@@ -23,7 +23,8 @@ from pipeline.core.budget import (
 from pipeline.core.errors import BudgetReached, WorkersFailed
 from pipeline.core.fleet import BOOT_SECONDS
 from pipeline.core.lease import BEATS_IN_A_LEASE
-from pipeline.core.money import MICROS_PER_SECOND, decimal_text
+from pipeline.core.lives import life_of, newest_lives
+from pipeline.core.money import MICROS_PER_SECOND, decimal_text, dollars
 from pipeline.core.session import Session
 
 log = logging.getLogger("spotmill.run")
@@ -116,8 +117,9 @@ class Budget:
 
     def ended(self, worker_id: str, now: float) -> None:
         """The pool tells of a worker's end; if its beat moves on, it was wrong."""
-        if (sight := self._sights.get(worker_id)) is not None:
-            self._sights[worker_id] = replace(sight, ended_at=now)
+        for name, sight in self._sights.items():
+            if life_of(name, worker_id):
+                self._sights[name] = replace(sight, ended_at=now)
 
     def hold(self, now: float) -> None:
         """Raises `BudgetReached` when the run has to stop now; warns before, once.
@@ -176,7 +178,7 @@ class Budget:
 
     def _refuse_unpriced(self, of_now: Mapping[str, Session], now: float) -> None:
         since = self._unpriced_since
-        unpriced = {name: one for name, one in of_now.items() if one.usd is None}
+        unpriced = {name: one for name, one in of_now.items() if one.usd is None and not one.untold}
         self._unpriced_since = {name: since.get(name, now) for name in unpriced}
         for name, session in unpriced.items():
             may_hear = session.only_loaded and not session.over
@@ -256,7 +258,7 @@ class Budget:
         price = self._dearest
         if price is not None:
             # Of those that nobody heard of yet, each may be as dear as the dearest.
-            unheard = self.asked_for.keys() - self._sessions.keys()
+            unheard = self.asked_for.keys() - newest_lives(self._sessions, self.asked_for).keys()
             waits = (now - self.asked_for[worker_id] for worker_id in sorted(unheard))
             booted = [
                 min(seconds, self._boot_seconds) for seconds in waits if seconds < BOOT_SECONDS
@@ -268,8 +270,12 @@ class Budget:
         return meters
 
     def _meter(self, session: Session, sight: Sight, now: float) -> Meter | None:
-        """None for a session of an earlier, unpriced start: it cannot be counted."""
+        """None for a session of an earlier, unpriced start: it cannot be counted. One that did not
+        tell its price yet may be as dear as the dearest."""
         usd, price = session.bill.usd, session.price.usd_per_hour
+        if session.untold:
+            price = self._dearest
+            usd = dollars(session.buckets.total, price)
         if usd is None or price is None:
             return None
         if session.over:

@@ -18,6 +18,7 @@ from rich.logging import RichHandler
 from pipeline import costing, proving, wiring
 from pipeline import tune as tuning
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
+from pipeline.clock import STARTED_ANEW, seconds_alive
 from pipeline.core.cost_report import By
 from pipeline.core.errors import JobInvalid, SpotmillError
 from pipeline.core.shard_list import ShardList
@@ -110,7 +111,7 @@ def plan(
     if sample is not None:
         _start_as_workers_are(here)
     # A worker's process is as old when it begins to load its engine.
-    boot_seconds = wiring.seconds_alive()
+    boot_seconds = seconds_alive()
     wanted = here.job.shards.order if order is None else order
     started_at = time.monotonic()
     made = wiring.preview_in_order(here) if wanted == "prefix" else wiring.preview(here)
@@ -253,7 +254,7 @@ def _start_as_workers_are(here: JobAtHand) -> None:
     """A library is preloaded when a process starts, or not at all: the same command once more."""
     if missing := proving.missing_environment(here):
         command = (sys.executable, "-m", "pipeline.cli", *sys.argv[1:])
-        now = {wiring.STARTED_ANEW: str(time.time())}
+        now = {STARTED_ANEW: str(time.time())}
         os.execve(command[0], command, {**os.environ, **missing, **now})  # noqa: S606 - itself
 
 

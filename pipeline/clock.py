@@ -1,9 +1,21 @@
-"""The real clock behind the port."""
+"""The real clock behind the port, and how long this process has been at it."""
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
+
+import psutil
+
+STARTED_ANEW = "SPOTMILL_STARTED_ANEW"
+"""When this very process became another command, in seconds since 1970."""
+
+
+def seconds_alive() -> float:
+    """Since this command was started; where it started itself anew, since then."""
+    started = os.environ.get(STARTED_ANEW)
+    return time.time() - (float(started) if started else psutil.Process().create_time())
 
 
 class SystemClock:

@@ -79,7 +79,7 @@ class Desk:
             self._ask_later()
             # Claims read inputs, which may be away for good while the output's store answers.
             self._failing_since = self._failing_since or self._clock.now()
-            if self._clock.now() - self._failing_since > self._settings.store_patience_seconds:
+            if self._clock.now() - self._failing_since > self._patience.seconds:
                 raise problem
             self._patience.bear(problem)
 

@@ -79,8 +79,10 @@ class EngineLife:
             ) from death
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        """Close the engine there is, if any; more than once does no harm."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
     def replace(self, feed: Feed) -> None:
         """Start another engine and see it work. Raises `EngineDied` when this node gives none."""

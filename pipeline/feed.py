@@ -131,7 +131,10 @@ class Feed:
         }
 
     def settle(self) -> tuple[dict[AttemptName, int], Mapping[str, Sequence[int]]]:
-        """Share the time since the last settling out; tokens decoded by attempt, and in flight."""
+        """Share the time since the last settling out; tokens decoded by attempt, and in flight.
+        With nothing in hand, no engine is asked."""
+        if not self.held:
+            return {}, {}
         tokens = self._engine.in_flight()
         return self._sheet.settle(self.held, tokens, self._engine.metrics()), tokens
 

@@ -100,6 +100,11 @@ class Ledger:
 
     # Sessions.
 
+    def begin(self, session: Session) -> bool:
+        """True when this session is the first of its worker id, and this caller made it."""
+        key = layout.session_key(self.run_id, session.worker_id)
+        return self._store.create(key, dump(session.to_json()))
+
     def beat(self, session: Session) -> None:
         self._store.put(layout.session_key(self.run_id, session.worker_id), dump(session.to_json()))
 
@@ -286,7 +291,7 @@ class Ledger:
         )
         if session is None:
             return attempt
-        attempt = replace(attempt, lived=proved_by((attempt.lived, session.spans)))
+        attempt = replace(attempt, lived=proved_by((attempt.lived, session.proof)))
         if (account := session.account(name)) is None:
             return attempt
         if session.still_at(name):

@@ -16,9 +16,9 @@ AGAIN_SECONDS = 1.0
 class Patience:
     """Counted from the last answer, by whichever errand got it."""
 
-    def __init__(self, clock: Clock, seconds: float) -> None:
+    def __init__(self, clock: Clock, seconds: float = 3_600.0) -> None:
+        self.seconds = seconds
         self._clock = clock
-        self._seconds = seconds
         self._last_answer = clock.now()
 
     def answered(self) -> None:
@@ -30,5 +30,5 @@ class Patience:
             raise problem
         away = self._clock.now() - self._last_answer
         log.warning("store away for %.0f s: %s", away, problem)
-        if away > self._seconds:
+        if away > self.seconds:
             raise problem

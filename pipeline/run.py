@@ -136,7 +136,7 @@ def books_of(
             provenance, shards, found.manifests, bills, started_at, clock.timestamp()
         )
     lived = {
-        worker_id: (session.began_at, session.beat_at)
+        worker_id: (session.started_at, session.beat_at)
         for worker_id, session in found.sessions.items()
     }
     more = [] if closed is None else outlived(closed, found.bills)

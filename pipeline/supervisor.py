@@ -21,6 +21,7 @@ from pipeline.core.errors import (
 )
 from pipeline.core.fleet import counts_as_live, gives_up, workers_to_start
 from pipeline.core.lease import BEATS_IN_A_LEASE, BeatWatch
+from pipeline.core.lives import newest_lives
 from pipeline.core.ports import Clock, InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
 from pipeline.departure import Departure
@@ -215,13 +216,14 @@ class Supervisor:
         progress = (left, sum(session.rows for session in sessions.values()))
         if progress != self._progress:
             self._failed, self._vanished, self._progress = 0, 0, progress
+        newest = newest_lives(sessions, self._asked_for)
         for worker_id, end in self._pool.ended().items():
             log.info("worker %s ended%s", worker_id, f": {end.problem}" if end.problem else "")
             self._asked_for.pop(worker_id, None)
             self._unanswered = [name for name in self._unanswered if name != worker_id]
             self._budget.ended(worker_id, self._clock.now())
             if end.problem is not None:
-                session = sessions.get(worker_id)
+                session = sessions.get(newest.get(worker_id, worker_id))
                 explained = session is not None and session.state == "failed"
                 self._failed += explained
                 self._vanished += not explained
@@ -271,12 +273,15 @@ class Supervisor:
 
     def _live(self, sessions: Mapping[str, Session]) -> set[str]:
         now = self._clock.now()
+        # Of a worker that was started again by its pool, the newest life is the one asked for.
+        newest = newest_lives(sessions, self._asked_for)
+        asked_for = {newest.get(name, name): at for name, at in self._asked_for.items()}
         return {
             worker_id
-            for worker_id in sessions.keys() | self._asked_for.keys()
+            for worker_id in sessions.keys() | asked_for.keys()
             if counts_as_live(
                 sessions.get(worker_id),
-                asked_for=self._asked_for.get(worker_id),
+                asked_for=asked_for.get(worker_id),
                 still_for=self._watch.still_for(worker_id, now),
                 now=now,
                 lease_seconds=self._fleet.lease_seconds,

@@ -2,62 +2,45 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import psutil
-
 from pipeline.accounts import ReadAccounts, accounts_of
-from pipeline.allowance import AllowanceNotice
-from pipeline.at_hand import JobAtHand, checked_name
-from pipeline.claims import Claimer
+from pipeline.at_hand import JobAtHand
 from pipeline.clock import SystemClock
-from pipeline.core.errors import InputChanged, RunMissing
+from pipeline.core.errors import InputChanged
 from pipeline.core.fleet import workers_at_once
 from pipeline.core.manifest import SCHEMA_VERSION
-from pipeline.core.ports import Engine, InterruptionNotice
+from pipeline.core.ports import InterruptionNotice
 from pipeline.core.shards import FileVersion
-from pipeline.dataset.allocation import take_memory_plainly
 from pipeline.dataset.files import check_unchanged, check_versions, current_version
 from pipeline.dataset.ordered_copy import plan_in_order
 from pipeline.dataset.plan_file import Plan, decode_plan, encode_plan
 from pipeline.dataset.planning import input_fingerprint, plan_job, still_planned
-from pipeline.dataset.source import ParquetSource
 from pipeline.diagnosis import installed
-from pipeline.engine_loading import check_engine, engine_loader
 from pipeline.engines.preload import cpu_environment
 from pipeline.engines.vllm import device_at_hand
-from pipeline.errands import Errands
 from pipeline.exports.writing import write_exports
-from pipeline.job import JobSpec, fingerprint
+from pipeline.job import fingerprint
 from pipeline.job_runs import enter
+from pipeline.known_run import job_of_run as job_of_run
+from pipeline.known_run import planned as planned
+from pipeline.known_run import require_job as require_job
 from pipeline.pools.local import LocalPool
-from pipeline.prices import PriceWatch
-from pipeline.pricing import own_book, quotes_of
+from pipeline.pricing import own_book
 from pipeline.run import finish, join_run, progress_of
-from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
+from pipeline.speculating import Speculation, provenance_of
 from pipeline.spot.cloud import cloud_notice
-from pipeline.spot.node import node_at_hand
 from pipeline.spot.several import SeveralNotices
 from pipeline.spot.share import SHARE, node_share
 from pipeline.spot.signals import SignalNotice, grace_seconds
 from pipeline.stores.options import arrow_filesystem
 from pipeline.supervising import supervise as supervise
-from pipeline.telling import tell_closed, telling_worker
-from pipeline.worker import Worker
-from pipeline.worker_settings import WorkerSettings
-
-STARTED_ANEW = "SPOTMILL_STARTED_ANEW"
-"""When this very process became another command, in seconds since 1970."""
-# Beats, claims and saves that wait for a store must not keep rows from being prepared.
-_BACKGROUND_THREADS = 12
+from pipeline.telling import tell_closed
+from pipeline.working import run_worker as run_worker
 
 
 def preview(here: JobAtHand) -> Plan:
@@ -135,14 +118,6 @@ def _planned_before(here: JobAtHand) -> Plan | None:
     return plan if same else None
 
 
-def planned(here: JobAtHand) -> Plan:
-    """The plan of a run that was made before. Raises `RunMissing`."""
-    body = here.ledger.plan()
-    if body is None:
-        raise RunMissing(f"run {here.run_id!r} has no plan", where=here.job.output.uri)
-    return decode_plan(body)
-
-
 def check_inputs(here: JobAtHand, plan: Plan) -> None:
     """Raises `InputChanged` when a file that is still to be read is not the planned one."""
     if plan.copied_from is not None:
@@ -202,114 +177,3 @@ def worker_notice(signals: bool) -> Iterator[InterruptionNotice]:
         sources.append(SignalNotice(grace_seconds()).install())
     with cloud_notice() as cloud:
         yield SeveralNotices(*sources, cloud)
-
-
-def run_worker(
-    here: JobAtHand,
-    notice: InterruptionNotice,
-    worker_id: str | None = None,
-    interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
-    load_engine: Callable[[bool], Engine] | None = None,
-) -> dict[str, Any]:
-    """One worker's whole life on this machine, with the job's own engine unless one is given.
-
-    Raises as `Worker.run` does.
-    """
-    take_memory_plainly()
-    document = require_job(here)
-    job = job_of_run(here, document)
-    check_engine(job)
-    speculation = speculation_of(here, job)
-    model = job.model.model_copy(update={"speculative": speculation.used})
-    job = job.model_copy(update={"model": model})
-    plan = planned(here)
-    clock = SystemClock()
-    node = node_at_hand()
-    share = node_share()
-    prices = PriceWatch(quotes_of(here, node, share)).start()
-    settings = WorkerSettings(
-        worker_id=checked_name(
-            f"{socket.gethostname()}-{secrets.token_hex(4)}" if worker_id is None else worker_id
-        ),
-        output_uri=here.job.output.uri,
-        chunk_rows=job.chunks.rows,
-        chunk_seconds=job.chunks.seconds,
-        lease_seconds=job.fleet.lease_seconds,
-        node=node,
-        price=prices.first(),
-        node_share=share,
-        interruptions=interruptions,
-    )
-    source = ParquetSource(job, plan.schema, here.options)
-    loader = engine_loader(job, here.options)
-    allowance = AllowanceNotice(here.ledger, clock, settings.lease_seconds)
-    with (
-        closing(prices),
-        _background() as executor,
-        telling_worker(here, settings.worker_id) as told,
-    ):
-        report = Worker(
-            settings,
-            lambda engine: provenance_of(document, job, engine.version, speculation),
-            here.ledger,
-            Claimer(
-                plan.shards, here.ledger, source, clock, settings.worker_id, settings.lease_seconds
-            ),
-            load_engine or loader,
-            clock,
-            SeveralNotices(notice, allowance),
-            Errands(executor),
-            # All that came before, imports and the plan included, is this worker's boot.
-            boot_seconds=seconds_alive(),
-            engine_start=lambda: loader.start,
-            watching=watching_of(speculation, job, loader),
-            quotes=prices,
-            told=told,
-            look=allowance.look,
-        ).run()
-    return {
-        "run_id": here.run_id,
-        "worker_id": report.worker_id,
-        "shards_published": report.shards_published,
-        "rows": report.rows,
-        "decoded_tokens": report.decoded,
-    }
-
-
-def seconds_alive() -> float:
-    """Since this command was started; where it started itself anew, since then."""
-    started = os.environ.get(STARTED_ANEW)
-    return time.time() - (float(started) if started else psutil.Process().create_time())
-
-
-@contextmanager
-def _background() -> Iterator[ThreadPoolExecutor]:
-    executor = ThreadPoolExecutor(_BACKGROUND_THREADS)
-    try:
-        yield executor
-    finally:
-        # A machine that goes does not wait for a store that may answer in a minute.
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def job_of_run(here: JobAtHand, document: dict[str, Any]) -> JobSpec:
-    """The run's own copy of the job, but for what may change while it runs and changes no row."""
-    stored = JobSpec.model_validate(document["job"])
-    today = here.job
-    return stored.model_copy(
-        update={
-            "model": today.model,
-            "chunks": today.chunks,
-            "fleet": today.fleet,
-            "cost": today.cost,
-            "tags": today.tags,
-        }
-    )
-
-
-def require_job(here: JobAtHand) -> dict[str, Any]:
-    """The run's `job.json`. Raises `RunMissing`."""
-    document = here.ledger.job()
-    if document is None:
-        raise RunMissing(f"there is no run {here.run_id!r}", where=here.job.output.uri)
-    return document

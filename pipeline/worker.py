@@ -11,21 +11,18 @@ from pipeline.claims import Claimer
 from pipeline.core.checkpoint import AttemptEnd
 from pipeline.core.errors import EngineDied, Interrupted
 from pipeline.core.manifest import Provenance
-from pipeline.core.money import MICROS_PER_SECOND
 from pipeline.core.ports import Clock, Engine, InterruptionNotice, PriceQuotes
-from pipeline.core.session import EngineStart, Session, State
+from pipeline.core.session import EngineStart, State
 from pipeline.departure import Departure
 from pipeline.desk import Desk
 from pipeline.engine_life import EngineLife
 from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
-from pipeline.patience import Patience
 from pipeline.portion_offers import PortionOffers
 from pipeline.repricing import Repricing
 from pipeline.saver import Saver
 from pipeline.steering import Steering, Watching
-from pipeline.timesheet import Timesheet
 from pipeline.worker_settings import WorkerSettings
 
 log = logging.getLogger("spotmill.worker")
@@ -51,10 +48,10 @@ class WorkerReport:
 class Worker:
     """Drains a run's shards until none can be claimed. `run` may be called once.
 
-    `load_engine` is told whether the engine has to be a process of its own; `engine_start` says how
-    the latest one came about, if that is known. `watching` is how speculation is watched, if it is;
-    `quotes` tell what an hour costs, which may change; `told` is shown each beat's session, and
-    `look` is called beside it, for what `notice` may have to tell from the store.
+    `beats` have told what an hour costs; all time until `run` was boot. `load_engine` is told
+    whether the engine has to be a process of its own; `engine_start` says how the latest one came
+    about, if that is known. `watching` is how speculation is watched, if it is; `quotes` tell what
+    an hour costs, which may change.
     """
 
     def __init__(
@@ -67,12 +64,10 @@ class Worker:
         clock: Clock,
         notice: InterruptionNotice,
         errands: Errands,
-        boot_seconds: float = 0.0,
+        beats: Beats,
         engine_start: Callable[[], EngineStart | None] = lambda: None,
         watching: Watching | None = None,
         quotes: PriceQuotes | None = None,
-        told: Callable[[Session], None] = lambda _: None,
-        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._provenance_of = provenance
@@ -80,12 +75,9 @@ class Worker:
         self._clock = clock
         self._departure = Departure(notice, clock)
         self._errands = errands
-        boot_micros = round(boot_seconds * MICROS_PER_SECOND)
-        self._sheet = Timesheet(clock.now(), boot_micros, settings.price)
-        self._patience = Patience(clock, settings.store_patience_seconds)
-        self._beats = Beats(
-            settings, ledger, errands, clock, self._sheet, self._patience, told, look
-        )
+        self._beats = beats
+        self._sheet = beats.sheet
+        self._patience = beats.patience
         self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)
@@ -102,11 +94,13 @@ class Worker:
         stops: tuple[type[BaseException], ...] = (Interrupted, *self._settings.interruptions)
         try:
             with self._beats.stood_in_for():
-                self._beats.begin()
+                self._beats.booted()
                 self._go_rather_than_load()
                 if self._finds_work():
                     feed, saver = self._begin(self._engine.start(self._desk.distrusts_engine))
                     self._work(feed, saver)
+            # Which may take a while, and is paid for: before the beat that tells of all.
+            self._engine.close()
             self._beats.end("ended", None, self._departure.seconds_left(_END_SECONDS))
         except stops as reason:
             log.warning("worker %s drains: %s", self._settings.worker_id, reason)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 from pipeline.core.lease import BEATS_IN_A_LEASE
-from pipeline.core.money import Node, NodePrice
+from pipeline.core.money import Node
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop.
     Every `price_seconds` it is looked whether an hour costs something else, which waits for no
-    answer. `price` is that of its `node_share` of the machine."""
+    answer."""
 
     worker_id: str
     output_uri: str
@@ -21,10 +20,7 @@ class WorkerSettings:
     chunk_seconds: float
     lease_seconds: float
     node: Node
-    price: NodePrice
-    store_patience_seconds: float = 3_600.0
     price_seconds: float = 5.0
-    node_share: Fraction = Fraction(1)
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @property

@@ -28,7 +28,8 @@ class SessionBill:
     where it did not publish the shard itself. `start` says how its engine came about. One that did
     not end may have lived longer: by `lease_micros`, while the store answered and neither machine
     nor engine stood still, since it beats more often than that. `began_at` is when its process did,
-    by its own clock. Its prices are those of its `node_share` of the machine.
+    by its own clock. Its prices are those of its `node_share` of the machine. One that never told a
+    price lived for `untold_micros`, which are not in its `spans`.
     """
 
     worker_id: str
@@ -43,6 +44,7 @@ class SessionBill:
     lease_micros: int = 0
     began_at: str | None = None
     node_share: Fraction = Fraction(1)
+    untold_micros: int = 0
 
     @property
     def buckets(self) -> Buckets:
@@ -64,16 +66,22 @@ class SessionBill:
         return replace(self, attempts=known)
 
     @property
+    def falls_short(self) -> bool:
+        """Whether it may have cost more than any sum holds."""
+        return self.state not in ENDED or self.untold_micros > 0
+
+    @property
     def uncertain_micros(self) -> int:
-        """What may have come after the last beat of one that did not end; no sum holds it."""
-        return 0 if self.state in ENDED else self.lease_micros
+        """What may have come after the last beat of one that did not end, and what nobody can
+        price; no sum holds it."""
+        return self.untold_micros + (0 if self.state in ENDED else self.lease_micros)
 
     def unknown_micros(self, until: str) -> int | None:
         """As if one that did not end had lived until then, whatever became of it: the time since
         it began that its bill does not have. By two machines' wall clocks, so for people to read,
         and nothing may be decided by it. None where either is no time."""
         if self.state in ENDED:
-            return 0
+            return self.untold_micros
         lived = None if self.began_at is None else micros_between(self.began_at, until)
         return None if lived is None else max(0, lived - self.buckets.total)
 

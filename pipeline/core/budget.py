@@ -162,9 +162,10 @@ def overshoot_bound(
     budget would have been reached, however long a tick would have been (decision 025).
 
     What it does not cover, since nobody could know of it: a price that rises; of a worker dearer
-    than any seen before, what its boot costs more until its first beat, and its drain; of one that
-    took longer to boot or load than any before, what that took longer; of one that was lost before
-    this supervisor began, seconds beyond half a lease after its bill (its engine hung).
+    than any seen before, what its boot costs more until it tells its price, and its drain; what was
+    spent before anybody had told one; of one that took longer to boot or load than any before, what
+    that took longer; of one that was lost before this supervisor began, seconds beyond half a lease
+    after its bill (its engine hung).
     """
     seconds = tick_seconds + lag_seconds + max(0.0, drain_seconds - reserved_seconds)
     return sum((seconds_usd(seconds, price) for price in usd_per_hour), Decimal(0))

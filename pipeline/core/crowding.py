@@ -48,5 +48,5 @@ def _most_crowded(instance_id: str, sessions: Iterable[Session]) -> Crowded:
 
 def _life(session: Session) -> tuple[datetime, datetime] | None:
     """From its process's beginning to its last beat."""
-    began, gone = moment(session.began_at), moment(session.beat_at)
+    began, gone = moment(session.started_at), moment(session.beat_at)
     return None if began is None or gone is None else (began, gone)

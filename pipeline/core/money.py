@@ -139,6 +139,8 @@ class NodePrice:
 
 
 UNKNOWN_PRICE = NodePrice(usd_per_hour=None, source="unknown")
+UNTOLD_PRICE = NodePrice(usd_per_hour=None, source="not told yet")
+"""What a session has until it was asked for: the first price that is found is its whole life's."""
 
 
 def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:

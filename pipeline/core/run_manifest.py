@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.core.bills import ENDED, Charge, SessionBill, charges_of, left_of, proved
+from pipeline.core.bills import Charge, SessionBill, charges_of, left_of, proved
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.manifest import (
     CURRENCY,
@@ -79,7 +79,7 @@ def run_manifest(
                 **({"node_share": str(bill.node_share)} if bill.node_share != 1 else {}),
                 **account_to_json(bill.spans),
                 "cost": decimal_text(bill.usd),
-                **({} if bill.state in ENDED else {"uncertain": _uncertain(bill, finished_at)}),
+                **({"uncertain": _uncertain(bill, finished_at)} if bill.falls_short else {}),
                 "state": bill.state,
                 # Known here alone without all shards' manifests, which may be ten thousand.
                 "left_early": bill.worker_id in left,
@@ -152,7 +152,7 @@ def _check_charges(
 
 
 def _uncertain(bill: SessionBill, closed_at: str) -> Json:
-    """What a worker that did not end may have cost beyond its bill: as a rule, and at the most."""
+    """What a worker may have cost beyond a bill that falls short: as a rule, and at the most."""
     at_most = bill.unknown_micros(closed_at)
     return {**_more(bill, bill.uncertain_micros), "until_closed": _more(bill, at_most)}
 

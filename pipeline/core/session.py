@@ -9,12 +9,18 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from pipeline.core.bills import ENDED, SessionBill
-from pipeline.core.money import MICROS_PER_SECOND, Buckets, Node, NodePrice
+from pipeline.core.money import (
+    MICROS_PER_SECOND,
+    UNTOLD_PRICE,
+    Buckets,
+    Node,
+    NodePrice,
+)
 from pipeline.core.portion import AttemptName
 from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of
 from pipeline.core.times import earlier_by
 
-State = Literal["load", "work", "drain", "ended", "failed"]
+State = Literal["boot", "load", "work", "drain", "ended", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +81,13 @@ class EngineStart:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`beat` only grows. `shards` are the ones held now, `dropped` those that became another
-    worker's, `portions` all it ever took of others' shards, of which it has `helping` now;
-    `unshared` tokens were decoded for none. `error` says why a session failed. Of `buckets`,
-    `earlier` had other prices than `price`. After `lease_seconds` without a beat it is over.
-    `prompt_tokens` were given to its engines, and drafts proposed and accepted by them, in all.
-    `price` is that of its `node_share` of the machine."""
+    """`beat` only grows; `started_at` is when its process began. `shards` are the ones held now,
+    `dropped` those that became another worker's, `portions` all it ever took of others' shards, of
+    which it has `helping` now; `unshared` tokens were decoded for none. `error` says why a session
+    failed. Of `buckets`, `earlier` had other prices than `price`, which is that of its `node_share`
+    of the machine. After `lease_seconds` without a beat it is over. `prompt_tokens` were given to
+    its engines, and drafts proposed and accepted by them, in all. By its `nonce`, it is unlike any
+    other that begins under the same id."""
 
     worker_id: str
     beat: int
@@ -106,6 +113,7 @@ class Session:
     earlier: tuple[Span, ...] = ()
     lease_seconds: float = 0.0
     node_share: Fraction = Fraction(1)
+    nonce: str = ""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -141,16 +149,23 @@ class Session:
         return self.account(name) is not None and not given_up
 
     @property
-    def began_at(self) -> str:
-        """When its process did; by `started_at` it had booted."""
-        return earlier_by(self.started_at, self.buckets.boot)
+    def untold(self) -> bool:
+        """Whether it did not tell yet what machine it is on, and what that costs."""
+        return self.price == UNTOLD_PRICE
+
+    @property
+    def proof(self) -> tuple[Span, ...]:
+        """The seconds that it had, by price, for the books. Nobody can charge those of an untold
+        one: no sum has them."""
+        return (Span(self.price, Buckets()),) if self.untold else self.spans
 
     @property
     def bill(self) -> SessionBill:
+        untold_micros = self.buckets.total if self.untold else 0
         return SessionBill(
             self.worker_id,
             self.node,
-            self.spans,
+            self.proof,
             self.state,
             self.decoded,
             self.beat,
@@ -163,13 +178,15 @@ class Session:
             | {name: account.decoded for name, account in self.portions.items()},
             None if self.start is None else asdict(self.start),
             round(self.lease_seconds * MICROS_PER_SECOND),
-            self.began_at,
+            self.started_at,
             self.node_share,
+            untold_micros,
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             "worker_id": self.worker_id,
+            "nonce": self.nonce,
             "beat": self.beat,
             "state": self.state,
             "started_at": self.started_at,
@@ -203,7 +220,10 @@ class Session:
             worker_id=document["worker_id"],
             beat=document["beat"],
             state=document["state"],
-            started_at=document["started_at"],
+            # Those of earlier versions told when they had booted.
+            started_at=document["started_at"]
+            if "nonce" in document
+            else earlier_by(document["started_at"], all_seconds(spans).boot),
             beat_at=document["beat_at"],
             node=Node(**document["node"]),
             price=spans[-1].price,
@@ -229,6 +249,7 @@ class Session:
             draft_accepted=document.get("draft_accepted", 0),
             lease_seconds=document.get("lease_seconds", 0.0),
             node_share=Fraction(document.get("node_share", 1)),
+            nonce=document.get("nonce", ""),
         )
 
 

@@ -124,22 +124,23 @@ class Usage:
 
 
 def usage_of_session(session: Session) -> Usage:
+    buckets = all_seconds(session.proof)
     return Usage(
-        cost_of(session.spans),
-        session.buckets,
+        cost_of(session.proof),
+        buckets,
         1,
         session.decoded,
         session.prompt_tokens,
         session.draft_proposed,
         session.draft_accepted,
-        {session.node.zone: session.buckets.total},
+        {session.node.zone: buckets.total},
     )
 
 
 def start_of_session(session: Session) -> Usage:
     """The part of it that was boot and load."""
     spans = [
-        Span(price, Buckets(boot=spent.boot, load=spent.load)) for price, spent in session.spans
+        Span(price, Buckets(boot=spent.boot, load=spent.load)) for price, spent in session.proof
     ]
     buckets = all_seconds(spans)
     return Usage(cost_of(spans), buckets, 1, zones={session.node.zone: buckets.total})

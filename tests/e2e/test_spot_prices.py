@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import wiring
+from pipeline import wiring, working
 from pipeline.at_hand import open_job
 from pipeline.core.manifest import charged_usd
 from pipeline.core.money import decimal_of
@@ -112,7 +112,7 @@ def test_a_price_that_moves_while_a_worker_works_is_in_its_bill(
     job: str, market: Ec2Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "ASK_SECONDS", 0.1)
-    monkeypatch.setattr(wiring, "WorkerSettings", partial(WorkerSettings, price_seconds=0.1))
+    monkeypatch.setattr(working, "WorkerSettings", partial(WorkerSettings, price_seconds=0.1))
     here = open_job(job, RUN)
     plan = wiring.plan(here)
 

@@ -42,7 +42,7 @@ _BATCH = 25
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a supervisor had read of the sessions by this second."""
+    """What a supervisor had read of the sessions by this second, by process."""
 
     at: float
     prices: dict[str, Decimal | None]
@@ -56,7 +56,7 @@ class WatchedLedger(Ledger):
 
     def sessions(self) -> dict[str, Session]:
         found = super().sessions()
-        prices = {name: session.price.usd_per_hour for name, session in found.items()}
+        prices = {one.nonce: one.price.usd_per_hour for one in found.values() if not one.untold}
         self.looks.append(Look(self.clock.scheduler.now, prices))
         return found
 
@@ -209,9 +209,9 @@ class BudgetUniverse(Universe):
         call = 2 * weather.latency
         hears = pace.lease_seconds / BEATS_IN_A_LEASE + 4 * call + 2 * pace.step_seconds
         hears += sum(last - first for first, last in weather.outages)
-        drain = 14 * call + 2 * pace.step_seconds + 1.0
+        drain = 14 * call + 2 * pace.step_seconds + 1.0 + pace.close_seconds
         hang = 2 * (pace.hang_seconds + pace.load_seconds) if self.night.poison else 0.0
-        begins = pace.boot_seconds + pace.load_seconds + 4.0
+        begins = pace.boot_seconds + pace.ask_seconds + pace.load_seconds + 4.0
         if worker_id:
             born_at = self.workers[worker_id].process.born_at
             until = self.loads_until.get(worker_id, born_at + begins)
@@ -221,17 +221,19 @@ class BudgetUniverse(Universe):
     def spent(self, began_at: float) -> Decimal:
         """By true time, which is more than the books have of workers that were killed: all that
         ever beat, until they were gone. Of those that were lost before second `began_at`, what
-        anybody can still know: their bill, and half a lease."""
-        total = Decimal(0)
-        for name, session in self.ledger.sessions().items():
-            process, told = self.workers[name].process, session.price.usd_per_hour
+        anybody can still know: their bill, and half a lease. One that never told its price was no
+        dearer, for all that anybody knows, than the dearest that did."""
+        total, untold = Decimal(0), dict(self._untold())
+        for session in self.ledger.sessions().values():
+            process, bill = self.worker_of(session).process, session.bill
+            told = untold.get(process, session.price.usd_per_hour)
             assert told is not None
-            assert session.bill.usd is not None
+            assert bill.usd is not None
             over_at = self.scheduler.now if process.over_at is None else process.over_at
-            unbilled = over_at - process.born_at - session.buckets.total / MICROS_PER_SECOND
+            unbilled = over_at - process.born_at - bill.buckets.total / MICROS_PER_SECOND
             if over_at <= began_at:
                 unbilled = min(unbilled, self.night.pace.lease_seconds / 2)
-            total += session.bill.usd + seconds_usd(0.0 if session.over else unbilled, told)
+            total += bill.usd + seconds_usd(0.0 if session.over else unbilled, told)
         return total
 
     def bound(self, looks: Sequence[Look]) -> Decimal:
@@ -245,23 +247,25 @@ class BudgetUniverse(Universe):
         # A record is made between two steps, and waits for a few calls.
         lag = 2 * pace.step_seconds + 8 * self.night.weather.latency
         kept = pace.lease_seconds / BEATS_IN_A_LEASE + self.drain_seconds
+        begun = {session.nonce for session in self.ledger.sessions().values()}
         total = Decimal(0)
         for name, worker in self.workers.items():
             process, dearest = worker.process, self._usd(name) * (1 + self.drift)
             end = self.scheduler.now if process.over_at is None else process.over_at
-            if end <= before.at:
+            if end > before.at:
+                total += overshoot_bound(
+                    [dearest],
+                    tick_seconds=decided - before.at,
+                    lag_seconds=lag,
+                    drain_seconds=max(0.0, end - decided),
+                    reserved_seconds=kept,
+                )
+            elif name in before.prices or name not in begun:
                 continue
-            total += overshoot_bound(
-                [dearest],
-                tick_seconds=decided - before.at,
-                lag_seconds=lag,
-                drain_seconds=max(0.0, end - decided),
-                reserved_seconds=kept,
-            )
             # Until it told of its price, it was counted as dear as the dearest.
             counted = before.prices.get(name, max(seen, default=Decimal(0)))
             assert counted is not None
-            unbilled = before.at - process.born_at
+            unbilled = min(end, before.at) - process.born_at
             if name in before.prices:
                 unbilled = min(unbilled, pace.lease_seconds / 2 + pace.hang_seconds)
             if counted < dearest:
@@ -279,6 +283,15 @@ class BudgetUniverse(Universe):
                 seconds = self.night.pace.lease_seconds + self._last_seconds(name, since)
                 total += seconds_usd(seconds, dearest)
         return total
+
+    def _untold(self) -> Iterator[tuple[Process, Decimal]]:
+        """Those that never told their price, and what it may have been for all that is known."""
+        sessions = self.ledger.sessions().values()
+        dearest = max((s.price.usd_per_hour or Decimal(0) for s in sessions), default=Decimal(0))
+        for session in sessions:
+            if session.untold:
+                process = self.worker_of(session).process
+                yield process, min(self._usd(process.name), dearest)
 
     def _usd(self, worker_id: str) -> Decimal:
         usd = self.price_of(worker_id).usd_per_hour

@@ -107,16 +107,17 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     after = outlived(manifest, (session.bill for session in sessions.values()))
     later = {worker.worker_id: worker.seconds for worker in after}
     for worker_id, session in sessions.items():
-        worker = universe.workers[worker_id]
+        worker = universe.worker_of(session)
         told = sum(billed[worker_id]["seconds"].values()) if worker_id in billed else 0.0
-        if told + later.get(worker_id, 0.0) < session.buckets.total / 1e6 - _ROUNDING:
-            yield f"{worker_id}: {told} s billed, {later} s after the closing, {session.buckets}"
+        due = session.bill.buckets
+        if told + later.get(worker_id, 0.0) < due.total / 1e6 - _ROUNDING:
+            yield f"{worker_id}: {told} s billed, {later} s after the closing, {due}"
         lived = round((worker.process.second_of(session.beat_at) - worker.process.born_at) * 1e6)
         billed_all = session.buckets.total == lived
         # Another thread beats for one that is late, without its latest seconds.
         if session.buckets.total > lived or (session.over and not billed_all):
             yield f"{worker_id}: billed {session.buckets.total} of {lived} microseconds"
-        in_time = universe.bucket.put_at[session_key(RUN, worker_id)] < closing_since
+        in_time = universe.bucket.written_at[session_key(RUN, worker_id)] < closing_since
         if session.over and in_time:
             if worker_id not in billed:
                 yield f"{worker_id}: its bill is not in the run's"
@@ -130,10 +131,12 @@ def _lives(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     closed_at = closer.second_of(manifest["finished_at"])
     # Neither the store, nor a machine, nor an engine with a row that hangs it stands still.
     always_beats = night.answers and not night.freezes and not night.poison
+    sessions = universe.ledger.sessions()
     for worker in manifest["workers"]:
         if worker["state"] in ENDED:
             continue
-        process, uncertain = universe.workers[worker["worker_id"]].process, worker["uncertain"]
+        process = universe.worker_of(sessions[worker["worker_id"]]).process
+        uncertain = worker["uncertain"]
         unbilled = -process.born_at - sum(worker["seconds"].values())
         beyond = min(closed_at, process.over_at or math.inf) + unbilled
         at_most = uncertain["until_closed"]["seconds"]
@@ -164,14 +167,13 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     if published + wasted > decoded:
         yield f"{published} tokens published and {wasted} wasted, but only {decoded} decoded"
     closing_since = universe.closing_since[manifest["started_at"]]
-    last_words = (universe.bucket.put_at[session_key(RUN, name)] for name in sessions)
+    last_words = (universe.bucket.written_at[session_key(RUN, name)] for name in sessions)
     if all(second < closing_since for second in last_words):
         recorded = _recorded(universe, sessions)
         if published + wasted != recorded:
             yield f"{published} tokens published and {wasted} wasted, but {recorded} recorded"
-    for worker_id, worker in universe.workers.items():
-        if worker_id in sessions:
-            yield from _session_tokens(night, worker, sessions[worker_id])
+    for session in sessions.values():
+        yield from _session_tokens(night, universe.worker_of(session), session)
     yield from _tokens_twice(universe, decoded - published)
 
 
@@ -193,7 +195,7 @@ def _recorded(universe: Universe, sessions: Mapping[str, Session]) -> int:
 
 
 def _session_tokens(night: Night, worker: WorkerProcess, session: Session) -> Iterator[str]:
-    name, tally = worker.process.name, worker.tally
+    name, tally = session.worker_id, worker.tally
     if session.over and session.decoded != tally.decoded:
         yield f"{name}: decoded {tally.decoded} tokens, says {session.decoded}"
     at_beat = tally.by(worker.process.second_of(session.beat_at))

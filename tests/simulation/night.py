@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -35,7 +35,8 @@ _WORDS: tuple[NoticeKind, ...] = ("risk", "reclaim", "stop")
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often things happen, in rows and virtual seconds."""
+    """How often things happen, in rows and virtual seconds; `ask_seconds` is how long a worker asks
+    what it costs."""
 
     workers: int = 2
     window: int = 3
@@ -45,12 +46,14 @@ class Pace:
     lease_seconds: float = 16.0
     step_seconds: float = 1.0
     boot_seconds: float = 2.0
+    ask_seconds: float = 0.0
     load_seconds: float = 2.0
     tick_seconds: float = 2.0
     store_patience_seconds: float = 600.0
     retries: int = 0
     own_process: bool = True
     hang_seconds: float = 10.0
+    close_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,14 @@ def night(seed: int) -> Night:
     alone = pace.boot_seconds + pace.load_seconds + 5 + tokens * pace.step_seconds / pace.window
     calm_from = alone * (0.5 + dice.random())
     weather, hearing = _sky(dice, kind, calm_from)
+    # From dice of its own, so that what else a seed stands for stays what it was.
+    later = Random(f"later {seed}")
+    hearing = replace(hearing, again=later.choice((0.0, 0.0, 0.5)))
+    pace = replace(
+        pace,
+        ask_seconds=later.choice((0.0, 0.5, 3.0, 20.0)),
+        close_seconds=later.choice((0.0, 0.5, 6.0)),
+    )
     return Night(
         seed=seed,
         kind=kind,

@@ -101,7 +101,7 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
         next_lease = layout.lease_key(RUN, shard_id, epoch + 1)
         # Nobody need look at a take any more that came when all the portion's rows were there.
         taken_at = made_at.get(next_take, -math.inf) if name.portion else made_at[next_lease]
-        if universe.bucket.put_at[layout.session_key(RUN, worker)] >= taken_at:
+        if universe.bucket.written_at[layout.session_key(RUN, worker)] >= taken_at:
             continue
         decoded = tokens["output"] + tokens["wasted"]
         buckets = Buckets.from_seconds(attempt["seconds"])
@@ -118,7 +118,9 @@ def _dead_all_along(
 ) -> Iterator[str]:
     """Whoever is called superseded lived on after the claim of its successor."""
     weather = universe.night.weather
-    over_at = universe.workers[worker].process.over_at
+    session = universe.ledger.session(worker)
+    assert session is not None
+    over_at = universe.worker_of(session).process.over_at
     # What was sent before a death may arrive after it.
     arrives = weather.slow_seconds if weather.slow or weather.late else 2 * weather.latency
     claimed_at = made_at[layout.lease_key(RUN, name.shard_id, name.epoch + 1)]
@@ -158,8 +160,13 @@ def _sessions(universe: Universe, manifests: list[dict[str, Any]]) -> Iterator[s
                 if "portion" in attempt and attempt["end"] == "drained":
                     undisputed[attempt["worker_id"]] += round(attempt["seconds"]["useful"] * 1e6)
     for name, session in universe.ledger.sessions().items():
-        if not isinstance(universe.workers[name].process.ending, WorkerReport):
+        process, latency = universe.worker_of(session).process, universe.night.weather.latency
+        if not isinstance(process.ending, WorkerReport):
             continue
+        told_at = process.second_of(session.beat_at)
+        after = (process.over_at or 0.0) - told_at
+        if universe.night.answers and not universe.night.freezes and after > 10 * latency + 1:
+            yield f"{name} lived for {after} s after the beat that was to tell of all"
         useful = session.buckets.useful
         # What was handed over was useful to whoever handed it over, published or not.
         published[name] += sum(account.useful_micros for account in session.portions.values())
@@ -180,10 +187,11 @@ def _zombies(universe: Universe) -> Iterator[str]:
             if steps * pace.step_seconds > longest:
                 yield f"{name}: {steps} steps for {attempt}, which somebody else had"
     made_at = {key: second for second, key in universe.bucket.made}
+    sessions = universe.ledger.sessions()
     for key, claimed in made_at.items():
         named = layout.lease_of(key)
         lease = universe.ledger.lease(*named) if named else None
-        process = universe.workers[lease.worker_id].process if lease else None
+        process = universe.worker_of(sessions[lease.worker_id]).process if lease else None
         if lease is None or process is None or not isinstance(process.ending, WorkerReport):
             continue
         over_at = process.over_at or 0.0

@@ -10,9 +10,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from itertools import count
 from random import Random
 
+from pipeline.beats import Beats
+from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.checkpoint import Checkpoint, fold
 from pipeline.core.errors import Interrupted
@@ -25,6 +28,7 @@ from pipeline.core.rows import FinishedRow, Sampling
 from pipeline.core.shards import Shard
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
+from pipeline.patience import Patience
 from pipeline.worker import Worker
 from pipeline.worker_settings import WorkerSettings
 from tests.simulation.coarse_engine import CoarseEngine
@@ -200,20 +204,28 @@ class Replay:
     def _work(self, node: ReplayedNode) -> object:
         process, realism = node.process, self.realism
         process.sleep(realism.boot_seconds)
+        ledger = Ledger(SimStore(self.bucket, process), RUN, self._files)
+        machine = Node(instance_id=process.name)
+        begun = begin_session(
+            *(ledger, process, process.name),
+            boot_seconds=realism.boot_seconds,
+            lease_seconds=realism.lease_seconds,
+        )
         settings = WorkerSettings(
             worker_id=process.name,
             output_uri="memory://answers/",
             chunk_rows=1_000_000,
             chunk_seconds=realism.chunk_seconds,
             lease_seconds=realism.lease_seconds,
-            node=Node(instance_id=process.name),
-            price=_PRICE,
+            node=machine,
         )
-        ledger = Ledger(SimStore(self.bucket, process), RUN, self._files)
         claimer = Claimer(
-            self.shards, ledger, self.source, process, process.name, realism.lease_seconds
+            *(self.shards, ledger, self.source, process, process.name, realism.lease_seconds)
         )
         with Threads(process, realism.threads) as threads:
+            errands = Errands(threads, threads.wait_for, lambda: SimEvent(process))
+            beats = Beats(begun, ledger, errands, process, Patience(process))
+            beats.tell_price(machine, Fraction(1), _PRICE)
             try:
                 return Worker(
                     settings,
@@ -223,8 +235,8 @@ class Replay:
                     lambda _: self._load(node),
                     process,
                     process,
-                    Errands(threads, threads.wait_for, lambda: SimEvent(process)),
-                    boot_seconds=realism.boot_seconds,
+                    errands,
+                    beats,
                 ).run()
             except Interrupted as reason:
                 return reason

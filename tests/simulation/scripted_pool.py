@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -10,7 +11,8 @@ from pipeline.allowance import AllowanceNotice
 from pipeline.claims import Claimer, NothingLeft, Opened
 from pipeline.core.errors import PoolUnavailable
 from pipeline.core.fleet import WorkerEnd
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.lives import id_of_life
+from pipeline.core.money import UNTOLD_PRICE, Buckets, Node, NodePrice
 from pipeline.core.ports import ObjectStore
 from pipeline.core.session import Session, State
 from pipeline.ledger import Ledger
@@ -48,6 +50,8 @@ class Life:
     `boot_seconds` None is a machine that never comes. Death is without a last beat: at `dies_at`,
     or right after the beat that tells of `last_rows` rows. The pool says `death` of it; None is a
     pool that never learns of it. With `error_kind` its session fails when the model is loaded.
+    A death that is followed by `again` is none to the pool, whose platform starts the worker once
+    more under the same id, to live like that. For `untold_seconds` it does not tell its `price`.
     """
 
     boot_seconds: float | None = 1.0
@@ -59,6 +63,8 @@ class Life:
     error_kind: str | None = None
     death: WorkerEnd | None = KILLED
     price: NodePrice = A_DOLLAR_A_SECOND
+    again: Life | None = None
+    untold_seconds: float = 0.0
 
 
 WELL = Life()
@@ -177,6 +183,7 @@ class ScriptedWorker:
             beat=self.session.beat + 1,
             state=state,
             buckets=self._buckets(),
+            price=self._life.price if self.age >= self._life.untold_seconds else UNTOLD_PRICE,
         )
         self._ledger.beat(self.session)
         self._allowance.look()
@@ -213,6 +220,7 @@ class ScriptedPool:
     most_alive: int = 0
     _lives: dict[str, Life] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
+    _started_again: Counter[str] = field(default_factory=Counter)
 
     def start(self, worker_id: str) -> str:
         nth = len(self.started_at)
@@ -228,9 +236,19 @@ class ScriptedPool:
         worker = ScriptedWorker(self.house, worker_id, life)
         self.workers[worker_id], self._lives[worker_id] = worker, life
         self.started_at.append(self.house.clock.now())
-        self.house.clock.others.append(worker.move)
+        self.house.clock.others.append(lambda: self._move(worker_id))
         alive = sum(not w.gone for n, w in self.workers.items() if self._lives[n].boot_seconds)
         self.most_alive = max(self.most_alive, alive)
+
+    def _move(self, worker_id: str) -> None:
+        worker = self.workers[worker_id]
+        worker.move()
+        again = self._lives[worker_id].again
+        if worker.gone and again is not None and not worker.session.over:
+            self._started_again[worker_id] += 1
+            name = id_of_life(worker_id, 1 + self._started_again[worker_id])
+            self.workers[worker_id] = ScriptedWorker(self.house, name, again)
+            self._lives[worker_id] = again
 
     def ended(self) -> Mapping[str, WorkerEnd]:
         self._answer("ended")

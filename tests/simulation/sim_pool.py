@@ -21,6 +21,8 @@ class Hearing:
 
     The share `away` of its calls fail until second `clears_at`, a start perhaps after it was made.
     One that is `mute` passes no stop on, and kills nobody.
+    The share `again` of workers that were killed or drained are started again under the same id, by
+    the pool's own platform.
     """
 
     seconds: float = 1.0
@@ -28,22 +30,29 @@ class Hearing:
     away: float = 0.0
     clears_at: float = 0.0
     mute: bool = False
+    again: float = 0.0
 
 
 @dataclass(slots=True)
 class SimPool:
-    """Implements `WorkerPool` for the supervisor `process`, whose death its workers outlive."""
+    """Implements `WorkerPool` for the supervisor `process`, whose death its workers outlive.
+
+    `newest` is the process that a worker id has now; what is told to `never_again` is started no
+    more.
+    """
 
     process: Process
     launch: Callable[[str], Process]
+    newest: Callable[[str], Process]
+    never_again: Callable[[str], None]
     hearing: Hearing
     dice: Random
-    _live: dict[str, tuple[Process, float]] = field(default_factory=dict)
+    _live: dict[str, float] = field(default_factory=dict)
 
     def start(self, worker_id: str) -> str:
         if worker_id in self._live:
             # Asked for again, since its answer was lost.
-            return self._live[worker_id][0].name
+            return self.newest(worker_id).name
         away = self._away()
         if away and self.dice.random() < 0.5:
             raise PoolUnavailable("injected: start refused")
@@ -51,7 +60,7 @@ class SimPool:
         delay = self.dice.random() * self.hearing.seconds
         if self.dice.random() < self.hearing.deaf:
             delay = float("inf")
-        self._live[worker_id] = (worker, delay)
+        self._live[worker_id] = delay
         self.process.sleep(self.dice.random())
         if away:
             raise PoolUnavailable("injected: answer to start lost")
@@ -61,10 +70,11 @@ class SimPool:
         if self._away():
             raise PoolUnavailable("injected: ended refused")
         now = self.process.scheduler.now
+        newest = {worker_id: self.newest(worker_id) for worker_id in self._live}
         ends = {
             worker_id: _in_words(worker.ending)
-            for worker_id, (worker, delay) in self._live.items()
-            if worker.over_at is not None and worker.over_at + delay <= now
+            for worker_id, worker in newest.items()
+            if worker.over_at is not None and worker.over_at + self._live[worker_id] <= now
         }
         for worker_id in ends:
             del self._live[worker_id]
@@ -77,7 +87,9 @@ class SimPool:
         if self.hearing.mute:
             return
         scheduler = self.process.scheduler
-        workers = [worker for worker, _ in self._live.values()]
+        for worker_id in self._live:
+            self.never_again(worker_id)
+        workers = [self.newest(worker_id) for worker_id in self._live]
         for worker in workers:
             worker.tell(Notice("stop", "asked to stop", _DRAIN_SECONDS))
         deadline = scheduler.now + _DRAIN_SECONDS

@@ -89,6 +89,7 @@ class Bucket:
     memory: MemoryStore = field(default_factory=MemoryStore)
     made: list[tuple[float, str]] = field(default_factory=list)
     put_at: dict[str, float] = field(default_factory=dict)
+    written_at: dict[str, float] = field(default_factory=dict)
     writes: Counter[ObjectKind] = field(default_factory=Counter)
 
 
@@ -116,6 +117,7 @@ class SimStore:
         def apply() -> None:
             self._memory.put(key, body)
             self._bucket.put_at[key] = self._process.scheduler.now
+            self._bucket.written_at[key] = self._process.scheduler.now
 
         self._call("put", key, apply)
 
@@ -124,6 +126,7 @@ class SimStore:
             made = self._memory.create(key, body)
             if made:
                 self._bucket.made.append((self._process.scheduler.now, key))
+                self._bucket.written_at[key] = self._process.scheduler.now
             return made
 
         return self._call("create", key, apply)

@@ -47,11 +47,13 @@ class CountedEngine:
         tally: Tally,
         process: Process,
         is_superseded: Callable[[AttemptName], bool],
+        close_seconds: float = 0.0,
     ) -> None:
         self._inner = inner
         self._tally = tally
         self._process = process
         self._is_superseded = is_superseded
+        self._close_seconds = close_seconds
         self._running: set[str] = set()
 
     @property
@@ -99,3 +101,5 @@ class CountedEngine:
 
     def close(self) -> None:
         self._inner.close()
+        if self._close_seconds:
+            self._process.sleep(self._close_seconds)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import pytest
 
 from pipeline.core.errors import BooksUnbalanced, Interrupted
 from pipeline.core.layout import part_key
-from pipeline.core.money import UNKNOWN_PRICE
+from pipeline.core.money import UNKNOWN_PRICE, UNTOLD_PRICE
 from pipeline.worker import WorkerReport
 from tests.simulation.fakes import NoticeAt
 from tests.simulation.memory_rows import Row
 from tests.simulation.moments import failures_of
-from tests.simulation.watched import Killed, killed_at
-from tests.simulation.world import EXACT, RESTARTS, RUN, Rows, World, small_workload, tokens_in
+from tests.simulation.watched import Killed, asleep_at, killed_at
+from tests.simulation.world import (
+    BOOT_SECONDS,
+    EXACT,
+    RESTARTS,
+    RUN,
+    Rows,
+    World,
+    small_workload,
+    tokens_in,
+)
 
 
 def test_an_undisturbed_run_is_proved() -> None:
@@ -116,6 +128,30 @@ def test_a_run_of_unknown_price_is_finished_and_its_cost_is_unknown() -> None:
     assert manifest["cost"]["total"] is None
     assert manifest["cost"]["allocated"] is None
     assert world.problems() == []
+
+
+def test_a_run_that_is_closed_before_a_worker_told_its_price_is_proved_all_the_same() -> None:
+    world = World(small_workload(EXACT))
+    closed: list[dict[str, Any]] = []
+
+    def meanwhile() -> None:
+        world.resume()
+        closed.append(world.finish())
+
+    # Its first call begins its session, its second tells the price.
+    assert isinstance(world.work(asleep_at(1, meanwhile)), WorkerReport)
+    [manifest] = closed
+    late = next(w for w in manifest["workers"] if w["worker_id"] == "worker-1")
+    assert late["price_source"] == UNTOLD_PRICE.source
+    assert (late["cost"], sum(late["seconds"].values())) == ("0.000000000000", 0)
+    uncertain = {key: late["uncertain"][key] for key in ("seconds", "cost")}
+    assert uncertain == {"seconds": BOOT_SECONDS + world.pace.lease_seconds, "cost": None}
+    assert Decimal(manifest["cost"]["total"]) > 0
+    session = world.ledger.session("worker-1")
+    assert session is not None
+    assert session.over
+    assert not session.untold
+    world.check_invariants(manifest)
 
 
 def test_finishing_twice_is_finishing_once() -> None:

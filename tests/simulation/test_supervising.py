@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +46,7 @@ def supervise(
     drain_seconds: float = 0.0,
     patience_seconds: float = 600.0,
     stops: int = 1,
+    more_alive: int = 0,
     announce: Announce = announce_nothing,
 ) -> None:
     """A supervisor's whole life; however it ends, its workers are asked to stop, once."""
@@ -71,7 +72,7 @@ def supervise(
         supervisor.run()
     finally:
         assert pool.stops_asked == stops
-        assert pool.most_alive <= workers
+        assert pool.most_alive <= workers + more_alive
     assert house.complete
 
 
@@ -200,6 +201,47 @@ def test_rows_finished_in_between_start_the_count_anew() -> None:
     pool = ScriptedPool(House({0: 9}), (*twice, KILLED_AT_WORK, *twice[1:], KILLED_AT_WORK))
     supervise(pool)
     assert len(pool.started_at) == 6
+
+
+# Workers that the pool's own platform starts again, under the same id.
+
+
+def lives_of(house: House) -> list[str]:
+    """The session ids, each without the part that a supervisor drew."""
+    return sorted(name.partition(".")[2] for name in house.ledger.worker_ids())
+
+
+def test_a_worker_that_its_platform_starts_again_is_the_one_that_was_asked_for() -> None:
+    thrice = replace(KILLED_AT_WORK, again=replace(KILLED_AT_WORK, again=WELL))
+    pool = ScriptedPool(House({0: 9}), (thrice,))
+    supervise(pool)
+    assert pool.started_at == [0.0]
+    assert lives_of(pool.house) == ["", "2", "3"]
+
+
+def test_a_place_is_filled_though_the_life_before_beat_a_moment_ago() -> None:
+    """Two lives of one worker are one worker."""
+    again = Life(last_rows=1, again=Life(row_seconds=2.0))
+    house = House({0: 30, 1: 30, 2: 30}, lease_seconds=60.0)
+    pool = ScriptedPool(house, (again, Life(dies_at=8.0)))
+    supervise(pool, workers=2)
+    assert len(pool.started_at) == 3
+    assert pool.started_at[2] < house.lease_seconds
+
+
+def test_one_that_takes_long_to_come_back_is_replaced_once() -> None:
+    slow = replace(KILLED_AT_WORK, again=Life(boot_seconds=30.0))
+    pool = ScriptedPool(House({0: 60}), (slow,))
+    supervise(pool, more_alive=1)
+    assert len(pool.started_at) == 2
+
+
+def test_what_its_last_life_said_explains_its_end() -> None:
+    dies = replace(KILLED_IN_LOAD, again=Life(error_kind="EngineDied"))
+    pool = ScriptedPool(House({0: 9}), forever=dies)
+    with pytest.raises(WorkersFailed, match="without finishing a row"):
+        supervise(pool)
+    assert len(pool.started_at) == 3
 
 
 # Workers of a supervisor that was killed.
@@ -534,6 +576,14 @@ def test_unpriced_workers_of_an_earlier_start_do_not_stand_in_the_way(life: Life
     supervise(ScriptedPool(house), budget_usd="100")
 
 
+def test_a_worker_that_did_not_tell_its_price_yet_may_be_as_dear_as_the_dearest() -> None:
+    house = House({0: 100, 1: 100})
+    pool = ScriptedPool(house, (WELL, Life(untold_seconds=1_000.0)))
+    with pytest.raises(BudgetReached):
+        supervise(pool, workers=2, budget_usd="40")
+    assert 16 <= house.clock.now() <= 18, "a quarter of a lease is kept back for each of the two"
+
+
 def test_an_unpriced_orphan_that_still_spends_does() -> None:
     house = House({0: 100})
     Orphans(house).start(Life(price=UNKNOWN_PRICE))
@@ -625,6 +675,8 @@ any_life = st.sampled_from(
         Life(row_seconds=3.0, dies_at=14.0),
         Life(error_kind="EngineDied"),
         Life(boot_seconds=30.0, load_seconds=60.0),
+        replace(KILLED_AT_WORK, again=WELL),
+        replace(KILLED_IN_LOAD, again=KILLED_AT_WORK),
     ]
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from itertools import count
 from random import Random
@@ -15,9 +16,12 @@ from tenacity.stop import stop_after_attempt
 
 from pipeline.accounts import accounts_of
 from pipeline.allowance import AllowanceNotice
+from pipeline.beats import Beats
+from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.errors import (
     BudgetReached,
+    Interrupted,
     PoolUnavailable,
     SpotmillError,
     StoreUnavailable,
@@ -28,10 +32,12 @@ from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName
 from pipeline.core.ports import Engine, ObjectStore, PriceQuotes
+from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
+from pipeline.patience import Patience
 from pipeline.run import finish
 from pipeline.spot.several import SeveralNotices
 from pipeline.stores.retry import RetryingStore, RetryPolicy
@@ -56,10 +62,16 @@ PRICES = (
 )
 
 
+_MOST_LIVES = 3
+
+
 @dataclass(slots=True)
 class WorkerProcess:
+    """`worker_id` is what it was started as, by the pool or by the pool's platform once more."""
+
     process: Process
     tally: Tally
+    worker_id: str
 
 
 @dataclass(slots=True)
@@ -79,6 +91,7 @@ class Universe:
     closing_since: dict[str, float] = field(default_factory=dict)
     closed_by: dict[str, Process] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
+    stopped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.dice = Random(~self.night.seed)
@@ -135,7 +148,9 @@ class Universe:
 
     def _supervisor(self, process: Process) -> object:
         ledger = self.supervisors_ledger(process)
-        pool = SimPool(process, self._launch, self.night.hearing, self.dice)
+        pool = SimPool(
+            process, self._launch, self._newest, self.stopped.add, self.night.hearing, self.dice
+        )
         try:
             Supervisor(
                 ledger,
@@ -172,45 +187,81 @@ class Universe:
     def _name_worker(self) -> str:
         return f"worker-{next(self._numbers)}"
 
+    def worker_of(self, session: Session) -> WorkerProcess:
+        """The process whose session it is, whatever id that got."""
+        return self.workers[session.nonce]
+
     def _launch(self, worker_id: str) -> Process:
-        process = self._process(worker_id)
+        lives = sum(worker.worker_id == worker_id for worker in self.workers.values())
+        process = self._process(f"{worker_id}+{lives}" if lives else worker_id)
         process.dies_at = self.night.dies_at.get(len(self.workers), -1)
-        self.workers[worker_id] = WorkerProcess(process, Tally())
-        process.begin(lambda: self._worker(process), lambda: None)
+        self.workers[process.name] = WorkerProcess(process, Tally(), worker_id)
+
+        def then() -> None:
+            if lives + 1 < _MOST_LIVES and self._is_started_again(process):
+                # Whole seconds, for no sum of times to be rounded.
+                soon = self.scheduler.now + self.dice.randint(1, 5)
+                self.scheduler.at(soon, lambda: self._launch_again(worker_id))
+
+        process.begin(lambda: self._worker(process, worker_id), then)
         return process
 
-    def _worker(self, process: Process) -> object:
+    def _launch_again(self, worker_id: str) -> None:
+        if worker_id not in self.stopped:
+            self._launch(worker_id)
+
+    def _is_started_again(self, process: Process) -> bool:
+        """By the pool's own platform, which knows neither sessions nor supervisors."""
+        left = process.ending == "killed" or isinstance(process.ending, Interrupted)
+        return left and self.dice.random() < self.night.hearing.again
+
+    def _newest(self, worker_id: str) -> Process:
+        lives = [w.process for w in self.workers.values() if w.worker_id == worker_id]
+        return lives[-1]
+
+    def _worker(self, process: Process, worker_id: str) -> object:
         pace = self.night.pace
         process.sleep(pace.boot_seconds)
-        settings = WorkerSettings(
-            worker_id=process.name,
-            output_uri="memory://answers/",
-            chunk_rows=pace.chunk_rows,
-            chunk_seconds=pace.chunk_seconds,
-            lease_seconds=pace.lease_seconds,
-            node=self.node_of(process.name),
-            price=self.price_of(process.name),
-            store_patience_seconds=pace.store_patience_seconds,
-            price_seconds=pace.lease_seconds / 2,
-        )
         ledger = Ledger(self._store(process), RUN, JsonFormat())
         allowance = AllowanceNotice(ledger, process, pace.lease_seconds)
+        node, price = self.node_of(process.name), self.price_of(process.name)
         with Threads(process, pace.threads) as threads:
+            errands = Errands(threads, threads.wait_for, lambda: SimEvent(process))
+            patience = Patience(process, pace.store_patience_seconds)
             try:
+                begun = begin_session(
+                    *(ledger, process, worker_id),
+                    boot_seconds=self.scheduler.now - process.born_at,
+                    lease_seconds=pace.lease_seconds,
+                    nonce=process.name,
+                )
+                beats = Beats(begun, ledger, errands, process, patience, look=allowance.look)
+                with beats.stood_in_for(), beats.ended_by(()):
+                    process.sleep(pace.ask_seconds)
+                    beats.tell_price(node, Fraction(1), price)
+                settings = WorkerSettings(
+                    worker_id=beats.worker_id,
+                    output_uri="memory://answers/",
+                    chunk_rows=pace.chunk_rows,
+                    chunk_seconds=pace.chunk_seconds,
+                    lease_seconds=pace.lease_seconds,
+                    node=node,
+                    price_seconds=pace.lease_seconds / 2,
+                )
                 return Worker(
                     settings,
                     lambda _: PROVENANCE,
                     ledger,
                     Claimer(
-                        self.shards, ledger, self.source, process, process.name, pace.lease_seconds
+                        *(self.shards, ledger, self.source, process),
+                        *(beats.worker_id, pace.lease_seconds),
                     ),
                     self._engine_loader(process),
                     process,
                     SeveralNotices(process, allowance),
-                    Errands(threads, threads.wait_for, lambda: SimEvent(process)),
-                    boot_seconds=self.scheduler.now - process.born_at,
-                    quotes=self.quotes_of(process, settings.price),
-                    look=allowance.look,
+                    errands,
+                    beats,
+                    quotes=self.quotes_of(process, price),
                 ).run()
             except SpotmillError as problem:
                 return problem
@@ -242,7 +293,7 @@ class Universe:
             process.sleep(pace.load_seconds)
             apart = own_process or pace.own_process
             engine = ScriptedEngine(settings, process.sleep, apart, self.scheduler.die)
-            return CountedEngine(engine, tally, process, self._is_superseded)
+            return CountedEngine(engine, tally, process, self._is_superseded, pace.close_seconds)
 
         return load
 

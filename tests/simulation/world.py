@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 from pipeline.accounts import accounts_of
+from pipeline.beats import Beats
+from pipeline.beginning import begin_session
 from pipeline.claims import Claimer
 from pipeline.core.errors import EngineDied, EngineFailed, Interrupted, SpotmillError
 from pipeline.core.manifest import Provenance
@@ -20,6 +23,7 @@ from pipeline.core.shards import Shard
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.ledger import Ledger
+from pipeline.patience import Patience
 from pipeline.run import finish
 from pipeline.steering import Watching
 from pipeline.stores.faults import FaultPlan, FaultyStore
@@ -38,6 +42,7 @@ WrapStore = Callable[[ObjectStore], ObjectStore]
 
 EXACT = Sampling(max_tokens=10)
 RESTARTS = Sampling(max_tokens=10, temperature=0.7, seed=7)
+BOOT_SECONDS = 0.5
 
 
 def small_workload(*samplings: Sampling) -> Rows:
@@ -112,46 +117,63 @@ class World:
         return Provenance(RUN, "sha256:0", {"id": "scripted"}, {"Project": "test"})
 
     def work(
-        self, interfere: Interference = undisturbed, notice: InterruptionNotice | None = None
+        self,
+        interfere: Interference = undisturbed,
+        notice: InterruptionNotice | None = None,
+        worker_id: str | None = None,
     ) -> Ending:
-        """One worker from boot to its end, whatever that is; `calls` is its store calls."""
-        self.started += 1
-        name = f"worker-{self.started}"
+        """One worker from boot to its end, whatever that is; `calls` is its store calls. With a
+        `worker_id`, as a pool starts one again that it started before."""
+        self.started += worker_id is None
+        name = worker_id or f"worker-{self.started}"
         watched = WatchedStore(self.memory, interfere, self.clock.sleep, self.pace.call_seconds)
         store: ObjectStore = watched
         if self.faults is not None:
             store = FaultyStore(watched, self.faults, self.clock.sleep)
         ledger = Ledger(self.wrap_store(store), RUN, JsonFormat())
-        settings = WorkerSettings(
-            worker_id=name,
-            output_uri="memory://answers/",
-            chunk_rows=self.pace.chunk_rows,
-            chunk_seconds=self.pace.chunk_seconds,
-            lease_seconds=self.pace.lease_seconds,
-            node=Node(instance_id=name),
-            price=self.price,
-            price_seconds=5.0,
-        )
-        worker = Worker(
-            settings,
-            lambda _: self.provenance,
-            ledger,
-            Claimer(self.shards, ledger, self.source, self.clock, name, self.pace.lease_seconds),
-            self._load_engine,
-            self.clock,
-            notice or NoticeAt(),
-            Errands(InlineExecutor(), new_event=OverAtOnce),
-            boot_seconds=0.5,
-            watching=self.watching,
-            engine_start=lambda: self.engine_start,
-            quotes=self.quotes,
-        )
         try:
-            return worker.run()
+            return self._worker(name, ledger, notice or NoticeAt()).run()
         except (Killed, SpotmillError) as ending:
             return ending
         finally:
             self.calls = watched.calls
+
+    def _worker(self, name: str, ledger: Ledger, notice: InterruptionNotice) -> Worker:
+        pace, node = self.pace, Node(instance_id=name)
+        begun = begin_session(
+            *(ledger, self.clock, name),
+            boot_seconds=BOOT_SECONDS,
+            lease_seconds=pace.lease_seconds,
+        )
+        errands = Errands(InlineExecutor(), new_event=OverAtOnce)
+        beats = Beats(begun, ledger, errands, self.clock, Patience(self.clock))
+        beats.tell_price(node, Fraction(1), self.price)
+        settings = WorkerSettings(
+            worker_id=beats.worker_id,
+            output_uri="memory://answers/",
+            chunk_rows=pace.chunk_rows,
+            chunk_seconds=pace.chunk_seconds,
+            lease_seconds=pace.lease_seconds,
+            node=node,
+            price_seconds=5.0,
+        )
+        return Worker(
+            settings,
+            lambda _: self.provenance,
+            ledger,
+            Claimer(
+                *(self.shards, ledger, self.source, self.clock),
+                *(beats.worker_id, pace.lease_seconds),
+            ),
+            self._load_engine,
+            self.clock,
+            notice,
+            errands,
+            beats,
+            watching=self.watching,
+            engine_start=lambda: self.engine_start,
+            quotes=self.quotes,
+        )
 
     def _load_engine(self, own_process: bool) -> ScriptedEngine:
         self.clock.sleep(self.pace.load_seconds)

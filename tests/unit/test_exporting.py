@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,8 @@ def test_they_are_written_as_the_books_are_closed(here: JobAtHand) -> None:
     session = here.ledger.session("w1")
     assert session is not None
     [rest] = costs.filter(pl.col("shard_id").is_null()).to_dicts()
-    boot = timedelta(seconds=float(rest["boot_seconds"]))
-    assert boot > timedelta(0)
-    assert rest["started_at"] + boot == datetime.fromisoformat(session.started_at)
+    assert rest["boot_seconds"] > 0
+    assert rest["started_at"] == datetime.fromisoformat(session.started_at)
     assert proving.verify(here)["problems"] == []
 
 

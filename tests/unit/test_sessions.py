@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.money import UNTOLD_PRICE, Buckets, Node, NodePrice
 from pipeline.core.session import EngineStart, Session, ShardAccount, State
 from tests.unit.strategies import (
     any_prices,
@@ -97,6 +97,17 @@ def test_its_bill_is_price_times_life(session: Session) -> None:
     prices = [price.usd_per_hour for price, _ in session.spans]
     assert (bill.usd is None) == (None in prices)
     assert (bill.uncertain_micros > 0) <= (not session.over)
+
+
+@bounded
+@given(sessions)
+def test_seconds_that_nobody_can_price_yet_are_uncertain(session: Session) -> None:
+    untold = replace(session, price=UNTOLD_PRICE, earlier=())
+    bill = untold.bill
+    assert bill.usd == 0
+    assert bill.buckets == Buckets()
+    lease = 0 if session.over else replace(session, state="work").bill.uncertain_micros
+    assert bill.uncertain_micros == session.buckets.total + lease
 
 
 @pytest.mark.parametrize(

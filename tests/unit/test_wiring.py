@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import wiring
+from pipeline import proving, wiring, working
 from pipeline.at_hand import JobAtHand, open_job, open_latest_run
 from pipeline.core import layout
 from pipeline.core.errors import InputChanged, JobInvalid, RunConflict, RunMissing
+from pipeline.core.money import Node
+from pipeline.core.session import Session
 from pipeline.core.shards import Shard
 from pipeline.spot.signals import NoNotice
 from tests.e2e.house import job_file, questions, write
@@ -244,6 +247,62 @@ def test_a_broken_price_book_is_refused(book: str, folder: Folder) -> None:
 def test_a_sound_price_book_is_not(folder: Folder) -> None:
     (folder.place / "prices.yaml").write_text(BOOK)
     assert wiring.preview(open_job(folder.job(cost={"prices": "prices.yaml"}))).rows == 6
+
+
+# The first beat.
+
+
+def test_a_session_begins_before_anything_is_asked_that_takes_a_while(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.place / "prices.yaml").write_text(BOOK)
+    here = open_job(folder.job(cost={"prices": "prices.yaml"}), RUN)
+    wiring.plan(here)
+    then: list[Session | None] = []
+
+    def slow_metadata() -> Node:
+        then.append(here.ledger.session("w1"))
+        time.sleep(0.2)
+        return Node("i-1", "g6.xlarge", lifecycle="spot")
+
+    monkeypatch.setattr(working, "node_at_hand", slow_metadata)
+    manifest = run_through(here)
+    [first] = then
+    assert first is not None
+    assert (first.state, first.untold, first.node) == ("boot", True, Node())
+    session = here.ledger.session("w1")
+    assert session is not None
+    assert session.node.instance_type == "g6.xlarge"
+    assert session.buckets.boot >= first.buckets.boot + 200_000
+    assert session.earlier == (), "its whole life has the price that was found first"
+    assert manifest["cost"]["total"] is not None
+
+
+def test_a_worker_that_cannot_start_says_why_and_costs_what_nobody_knows(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no part of the run's cost, and makes that no unknown one."""
+    monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "g6.xlarge")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "spot")
+    book = folder.place / "prices.yaml"
+    book.write_text(BOOK)
+    here = open_job(folder.job(cost={"prices": "prices.yaml"}), RUN)
+    wiring.plan(here)
+    book.write_text("machines: {")
+    with pytest.raises(JobInvalid):
+        wiring.run_worker(here, NoNotice(), "w0")
+    session = here.ledger.session("w0")
+    assert session is not None
+    assert (session.state, session.error_kind, session.untold) == ("failed", "JobInvalid", True)
+    assert session.buckets.boot > 0
+    book.write_text(BOOK)
+    manifest = run_through(here)
+    assert manifest["cost"]["total"] is not None
+    rows = {row["worker_id"]: row for row in manifest["workers"]}
+    assert rows["w0"]["cost"] == "0.000000000000"
+    untold = {"seconds": session.buckets.total / 1e6, "cost": None}
+    assert rows["w0"]["uncertain"] == {**untold, "until_closed": untold}
+    assert proving.verify(here)["problems"] == []
 
 
 # Going on with a changed job.

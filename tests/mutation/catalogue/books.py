@@ -72,7 +72,7 @@ MUTANTS = (
         "seconds-lost",
         "the seconds of a drain are in no bucket",
         "pipeline/beats.py",
-        '        self._sheet.pass_to(self._clock.now(), "drain")\n',
+        '        self.sheet.pass_to(self._clock.now(), "drain")\n',
         "",
     ),
     Mutant(
