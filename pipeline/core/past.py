@@ -8,11 +8,9 @@ from decimal import Decimal
 from math import log, sqrt
 
 from pipeline.core.money import MICROS_PER_SECOND, Buckets
-from pipeline.core.spread import Spread, spread_of
+from pipeline.core.spread import Spread
+from pipeline.core.trend import Seen, next_after
 
-UNSEEN_SPREAD = 0.05
-"""Runs of the same job are taken to differ by this share before any two of them were seen to, on
-top of what chance makes of their rows and interruptions: an assumption, and said to be one."""
 TRACED = (0.4, 1.0)
 """Interruptions seen in so many spot node-hours, as real traces of 16 spot nodes have them (0.1 to
 1.4 an hour), beside those that the job's own runs saw: they fade as its own hours grow."""
@@ -67,17 +65,18 @@ class PastRun:
 
 @dataclass(frozen=True, slots=True)
 class RowTokens:
-    """Output tokens a row, over all runs, and what a new run's own may be off by."""
+    """Output tokens a row, over all runs, and by how much each run was off from that, oldest first:
+    in tokens a row, and the rows it had."""
 
     mean: float
     row_spread: float
     decoded_share: float
-    selected_share: float
-    logs: tuple[float, ...]
+    runs: tuple[tuple[float, int], ...]
 
     def spread(self, rows: int) -> Spread:
-        prior = sqrt(self.chance(rows) + UNSEEN_SPREAD**2)
-        return spread_of(self.logs, prior)
+        """Of the next run's, which has so many rows."""
+        seen = [Seen(off, self.chance(of)) for off, of in self.runs]
+        return next_after(seen, self.chance(rows))
 
     def chance(self, rows: int) -> float:
         """The variance of the logarithm of the mean of so many rows, by chance alone."""
@@ -97,8 +96,7 @@ def row_tokens(runs: Sequence[PastRun]) -> RowTokens | None:
         mean=mean,
         row_spread=row_spread,
         decoded_share=decoded_share(runs),
-        selected_share=rows / max(1, sum(run.planned for run in runs)),
-        logs=tuple(log(run.output / run.rows / mean) for run in runs),
+        runs=tuple((log(run.output / run.rows / mean), run.rows) for run in reversed(runs)),
     )
 
 
@@ -200,7 +198,8 @@ def interrupted_as(
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The `usable` runs of those given, and the pace on each kind of machine, found out once."""
+    """Those of the runs given that tell anything, and the pace on each kind of machine, found out
+    once."""
 
     runs: tuple[PastRun, ...]
     chunk_seconds: float
@@ -210,6 +209,7 @@ class Past:
 
     @staticmethod
     def of(runs: Iterable[PastRun], chunk_seconds: float) -> Past:
+        """Of these runs, the newest first."""
         told = (run for run in runs if run.rows and run.output and run.seconds > 0)
         return Past(tuple(told), chunk_seconds)
 
