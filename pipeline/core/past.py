@@ -1,15 +1,12 @@
-"""What earlier runs of a job tell of the next one: tokens a row, and the pace of their sessions."""
+"""What earlier runs of a job tell of the next one: the pace of their sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from math import log, sqrt
 
 from pipeline.core.money import MICROS_PER_SECOND, Buckets
-from pipeline.core.spread import Spread
-from pipeline.core.trend import Seen, next_after
 
 TRACED = (0.4, 1.0)
 """Interruptions seen in so many spot node-hours, as real traces of 16 spot nodes have them (0.1 to
@@ -41,7 +38,8 @@ class PastSession:
 class PastRun:
     """A complete run. Of its `planned` rows, `rows` were answered; of its `output` tokens, `copied`
     were not decoded, and `wasted` ones were that are in no row. `row_spread` is the standard
-    deviation of one row's output tokens, None where there was one shard."""
+    deviation of one row's output tokens, None where nobody knows it, and `shard_spread` that of the
+    mean of a shard, of so many `shard_rows`, beyond what its rows are off by chance."""
 
     run_id: str
     planned: int
@@ -52,6 +50,8 @@ class PastRun:
     wasted: int
     sessions: tuple[PastSession, ...]
     row_spread: float | None = None
+    shard_spread: float = 0.0
+    shard_rows: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -61,60 +61,6 @@ class PastRun:
     def replaced(self) -> int:
         """Sessions that another one had to go on for."""
         return sum(session.interrupted for session in self.sessions)
-
-
-@dataclass(frozen=True, slots=True)
-class RowTokens:
-    """Output tokens a row, over all runs, and by how much each run was off from that, oldest first:
-    in tokens a row, and the rows it had."""
-
-    mean: float
-    row_spread: float
-    decoded_share: float
-    runs: tuple[tuple[float, int], ...]
-
-    def spread(self, rows: int) -> Spread:
-        """Of the next run's, which has so many rows."""
-        seen = [Seen(off, self.chance(of)) for off, of in self.runs]
-        return next_after(seen, self.chance(rows))
-
-    def chance(self, rows: int) -> float:
-        """The variance of the logarithm of the mean of so many rows, by chance alone."""
-        return (self.row_spread / self.mean) ** 2 / rows if rows else 0.0
-
-
-def row_tokens(runs: Sequence[PastRun]) -> RowTokens | None:
-    """None without any run."""
-    if not runs:
-        return None
-    rows, output = sum(run.rows for run in runs), sum(run.output for run in runs)
-    mean = output / rows
-    known = [run.row_spread**2 for run in runs if run.row_spread is not None]
-    # Answers without a known spread are taken to spread as much as they are long.
-    row_spread = sqrt(sum(known) / len(known)) if known else mean
-    return RowTokens(
-        mean=mean,
-        row_spread=row_spread,
-        decoded_share=decoded_share(runs),
-        runs=tuple((log(run.output / run.rows / mean), run.rows) for run in reversed(runs)),
-    )
-
-
-def decoded_share(runs: Sequence[PastRun]) -> float:
-    """Of output tokens, those that were no copies of another row's; 1 without any run."""
-    output = sum(run.output for run in runs)
-    return 1 - sum(run.copied for run in runs) / output if output else 1.0
-
-
-def row_spread_of(shards: Sequence[tuple[int, int]]) -> float | None:
-    """The standard deviation of one row's tokens, from (rows, tokens) of shards that rows were
-    dealt to by chance: a shard's mean varies by one row's variance over its rows."""
-    shards = [shard for shard in shards if shard[0]]
-    if len(shards) < 2:
-        return None
-    mean = sum(tokens for _, tokens in shards) / sum(rows for rows, _ in shards)
-    off = sum(rows * (tokens / rows - mean) ** 2 for rows, tokens in shards)
-    return sqrt(off / (len(shards) - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from pipeline.core.past import (
     PastRun,
     PastSession,
     interrupted_as,
-    row_tokens,
 )
+from pipeline.core.row_tokens import decoded_share, row_tokens
 from pipeline.core.sampled import SampledShard, summed
 from pipeline.core.spread import Spread
 from pipeline.core.trend import Seen, next_after
@@ -68,7 +68,7 @@ def tokens_from_runs(past: Past, work: Work) -> OutputTokens | None:
     spread = known.spread(work.rows).wider(work.rows_error)
     return OutputTokens(
         known.mean * work.rows,
-        known.decoded_share,
+        decoded_share(past.runs),
         spread,
         known.mean,
         known.row_spread,
@@ -77,11 +77,11 @@ def tokens_from_runs(past: Past, work: Work) -> OutputTokens | None:
 
 
 def tokens_from_sample(
-    sampled: Sequence[SampledShard], shards: int, work: Work, decoded_share: float = 1.0
+    sampled: Sequence[SampledShard], shards: int, work: Work, runs: Sequence[PastRun] = ()
 ) -> OutputTokens | None:
     """From the output tokens of rows drawn by chance in shards that were, of so many `shards` in
-    which there are rows; a row that came to nothing has none. `decoded_share` of a run's tokens are
-    decoded, and the others copied. None where one shard of many tells of no spread."""
+    which there are rows; a row that came to nothing has none. How many rows are copies of others
+    `runs` tell, and no sample can. None where one shard of many tells of no spread."""
     found = summed(sampled, shards, work.rows)
     if found.deviation is None:
         return None
@@ -90,7 +90,7 @@ def tokens_from_sample(
     mean = found.total / work.rows if work.rows else 0.0
     spread = Spread(known=sqrt(found.deviation**2 + work.rows_error))
     return OutputTokens(
-        found.total, decoded_share, spread, mean, sqrt(row_variance), from_runs=False
+        found.total, decoded_share(runs), spread, mean, sqrt(row_variance), from_runs=False
     )
 
 

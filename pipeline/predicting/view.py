@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 from pipeline.at_hand import JobAtHand
-from pipeline.core.past import Past, PastRun, decoded_share
+from pipeline.core.past import Past, PastRun
 from pipeline.core.prediction import (
     MIDDLE,
     Forecast,
@@ -132,9 +132,7 @@ def _tokens(evidence: Evidence, alike: Past, work: Work) -> OutputTokens | None:
         return None
     if generated is None:
         return tokens_from_runs(alike, work)
-    # How many rows ask the same, no sample of them can tell.
-    share = decoded_share(alike.runs)
-    return tokens_from_sample(generated.sampled, generated.counted.holding, work, share)
+    return tokens_from_sample(generated.sampled, generated.counted.holding, work, alike.runs)
 
 
 def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:

@@ -8,7 +8,8 @@ from decimal import Decimal
 from math import exp
 
 from pipeline.core.money import Buckets, dollars
-from pipeline.core.past import PastRun, PastSession, row_spread_of
+from pipeline.core.past import PastRun, PastSession
+from pipeline.core.row_tokens import row_spread_of
 
 MACHINE, PRICE = "g6.xlarge", Decimal("0.36")
 CHUNK_SECONDS = 10.0

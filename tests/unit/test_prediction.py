@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.money import Buckets
-from pipeline.core.past import Pace, Past, PastRun, PastSession, decoded_share, row_spread_of
+from pipeline.core.past import Pace, Past, PastRun, PastSession
 from pipeline.core.prediction import (
     HIGH,
     MIDDLE,
@@ -125,17 +125,6 @@ def test_spot_is_taken_to_be_interrupted_before_anybody_was() -> None:
     seen = Past.of([calm] * 9, CHUNK_SECONDS).pace(MACHINE, "spot")
     assert seen is not None
     assert seen.interruptions < 0.01
-
-
-def test_the_spread_of_rows_is_told_by_their_shards() -> None:
-    dice = random.Random(3)
-    shards = []
-    for _ in range(400):
-        rows = [dice.lognormvariate(4.0, 0.6) for _ in range(30)]
-        shards.append((len(rows), round(sum(rows))))
-    # The standard deviation of a lognormal figure with these two.
-    assert row_spread_of(shards) == pytest.approx(43.1, rel=0.1)
-    assert row_spread_of(shards[:1]) is None
 
 
 # Forecasts.
@@ -278,7 +267,7 @@ def test_copies_are_no_dearer_for_being_sampled() -> None:
     past = Past.of([run] * 4, CHUNK_SECONDS)
     work = Work(1_000, 1, CHUNK_SECONDS)
     sampled = [SampledShard(1_000, 1_000, [100] * 50)]
-    tokens = tokens_from_sample(sampled, 1, work, decoded_share(past.runs))
+    tokens = tokens_from_sample(sampled, 1, work, past.runs)
     assert tokens is not None
     by_sample = forecast(work, tokens, past, MACHINE, "on-demand")
     by_runs = predicted(past, work, terms="on-demand")
