@@ -48,12 +48,14 @@ class _Count:
 
     rows: int = 0
     errors: int = 0
+    output_squared: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def passing(self, rows: Iterable[FinishedRow]) -> Iterator[FinishedRow]:
         for row in rows:
             self.rows += 1
             self.errors += row.error is not None
+            self.output_squared += row.completion_tokens**2
             self.reasons[row.finish_reason or "error"] += 1
             yield row
 
@@ -94,7 +96,8 @@ def shard_manifest(
             "finish_reasons": dict(sorted(count.reasons.items())),
         },
         "model": dict(provenance.model),
-        "tokens": asdict(tokens),
+        # By it, whoever predicts a run knows what rows differ by, and not only shards.
+        "tokens": {**asdict(tokens), "output_squared": count.output_squared},
         "attempts": [attempt.to_json() for attempt in attempts],
         "quarantined": [
             {"row": row, "strikes": [asdict(strike) for strike in strikes]}

@@ -1,4 +1,4 @@
-"""What earlier runs of a job tell of the next one: tokens a row, and the pace of their sessions."""
+"""What earlier runs of a job tell of the next one: the pace of their sessions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from math import log, sqrt
 
 from pipeline.core.money import MICROS_PER_SECOND, SPOT, Buckets
-from pipeline.core.spread import Spread, spread_of
 
-UNSEEN_SPREAD = 0.05
-"""Runs of the same job are taken to differ by this share before any two of them were seen to, on
-top of what chance makes of their rows and interruptions: an assumption, and said to be one."""
 TRACED = (0.4, 1.0)
 """Interruptions seen in so many spot node-hours, as real traces of 16 spot nodes have them (0.1 to
 1.4 an hour), beside those that the job's own runs saw: they fade as its own hours grow."""
@@ -47,7 +42,8 @@ class PastSession:
 class PastRun:
     """A complete run. Of its `planned` rows, `rows` were answered; of its `output` tokens, `copied`
     were not decoded, and `wasted` ones were that are in no row. `row_spread` is the standard
-    deviation of one row's output tokens, None where there was one shard."""
+    deviation of one row's output tokens, None where nobody knows it, and `shard_spread` that of the
+    mean of a shard, of so many `shard_rows`, beyond what its rows are off by chance."""
 
     run_id: str
     planned: int
@@ -58,6 +54,8 @@ class PastRun:
     wasted: int
     sessions: tuple[PastSession, ...]
     row_spread: float | None = None
+    shard_spread: float = 0.0
+    shard_rows: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -67,60 +65,6 @@ class PastRun:
     def replaced(self) -> int:
         """Sessions that another one had to go on for."""
         return sum(session.interrupted for session in self.sessions)
-
-
-@dataclass(frozen=True, slots=True)
-class RowTokens:
-    """Output tokens a row, over all runs, and what a new run's own may be off by."""
-
-    mean: float
-    row_spread: float
-    decoded_share: float
-    selected_share: float
-    logs: tuple[float, ...]
-
-    def spread(self, rows: int) -> Spread:
-        prior = sqrt(self.chance(rows) + UNSEEN_SPREAD**2)
-        return spread_of(self.logs, prior)
-
-    def chance(self, rows: int) -> float:
-        """The variance of the logarithm of the mean of so many rows, by chance alone."""
-        return (self.row_spread / self.mean) ** 2 / rows if rows else 0.0
-
-
-def row_tokens(runs: Sequence[PastRun]) -> RowTokens | None:
-    """None without any run."""
-    if not runs:
-        return None
-    rows, output = sum(run.rows for run in runs), sum(run.output for run in runs)
-    mean = output / rows
-    known = [run.row_spread**2 for run in runs if run.row_spread is not None]
-    # Answers without a known spread are taken to spread as much as they are long.
-    row_spread = sqrt(sum(known) / len(known)) if known else mean
-    return RowTokens(
-        mean=mean,
-        row_spread=row_spread,
-        decoded_share=decoded_share(runs),
-        selected_share=rows / max(1, sum(run.planned for run in runs)),
-        logs=tuple(log(run.output / run.rows / mean) for run in runs),
-    )
-
-
-def decoded_share(runs: Sequence[PastRun]) -> float:
-    """Of output tokens, those that were no copies of another row's; 1 without any run."""
-    output = sum(run.output for run in runs)
-    return 1 - sum(run.copied for run in runs) / output if output else 1.0
-
-
-def row_spread_of(shards: Sequence[tuple[int, int]]) -> float | None:
-    """The standard deviation of one row's tokens, from (rows, tokens) of shards that rows were
-    dealt to by chance: a shard's mean varies by one row's variance over its rows."""
-    shards = [shard for shard in shards if shard[0]]
-    if len(shards) < 2:
-        return None
-    mean = sum(tokens for _, tokens in shards) / sum(rows for rows, _ in shards)
-    off = sum(rows * (tokens / rows - mean) ** 2 for rows, tokens in shards)
-    return sqrt(off / (len(shards) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +148,8 @@ def interrupted_as(
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The `usable` runs of those given, and the pace on each kind of machine, found out once."""
+    """Those of the runs given that tell anything, and the pace on each kind of machine, found out
+    once."""
 
     runs: tuple[PastRun, ...]
     chunk_seconds: float
@@ -214,6 +159,7 @@ class Past:
 
     @staticmethod
     def of(runs: Iterable[PastRun], chunk_seconds: float) -> Past:
+        """Of these runs, the newest first."""
         told = (run for run in runs if run.rows and run.output and run.seconds > 0)
         return Past(tuple(told), chunk_seconds)
 

@@ -1,16 +1,16 @@
 """What a run is going to take and cost, from its rows, earlier runs of the job and a sample.
 
 Machine seconds = what `Pace.seconds` makes of rows x output tokens a row, times what runs were off
-by. How far they were off, in logarithms, is one spread: answers that were longer, a machine that
-was slower, waiting, and interruptions that came in groups are all in it (`spread_of`). What chance
-alone makes of rows and interruptions is its prior, so that a job's first run is not taken for all
-there is. Cost = seconds x price; p50 and p90 are quantiles of that distribution.
+by. Tokens a row and seconds for the tokens there were are two series of nights, each with its own
+trend, noise and chance (`trend.next_after`); the second has longer waiting, slower machines and
+interruptions that came in groups in it. The first counts as far as seconds are decoding, and not
+starting. Cost = seconds x price; p50 and p90 are quantiles of that distribution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from math import log, sqrt
@@ -18,16 +18,16 @@ from statistics import variance
 
 from pipeline.core.money import MICROS_PER_SECOND, dollars
 from pipeline.core.past import (
-    UNSEEN_SPREAD,
     Pace,
     Past,
     PastRun,
     PastSession,
     interrupted_as,
-    row_tokens,
 )
+from pipeline.core.row_tokens import decoded_share, row_tokens
 from pipeline.core.sampled import SampledShard, summed
-from pipeline.core.spread import Spread, spread_of
+from pipeline.core.spread import Spread
+from pipeline.core.trend import Seen, next_after
 
 SAMPLED_RATE_SPREAD = 0.15
 """How far a night's pace is taken to be from that of a sample's minute: an assumption."""
@@ -47,14 +47,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class OutputTokens:
-    """Output tokens expected of a run, `expected` before what `spread` says of it. `chance` is the
-    variance of its logarithm by chance alone; `per_row` and `row_spread` are mean and standard
-    deviation of one row's."""
+    """Output tokens expected of a run, `expected` before what `spread` says of it. `per_row` and
+    `row_spread` are mean and standard deviation of one row's."""
 
     expected: float
     decoded_share: float
     spread: Spread
-    chance: float
     per_row: float
     row_spread: float
     from_runs: bool
@@ -69,12 +67,10 @@ def tokens_from_runs(past: Past, work: Work) -> OutputTokens | None:
     if known is None:
         return None
     spread = known.spread(work.rows).wider(work.rows_error)
-    chance = known.chance(work.rows)
     return OutputTokens(
         known.mean * work.rows,
-        known.decoded_share,
+        decoded_share(past.runs),
         spread,
-        chance,
         known.mean,
         known.row_spread,
         from_runs=True,
@@ -82,21 +78,20 @@ def tokens_from_runs(past: Past, work: Work) -> OutputTokens | None:
 
 
 def tokens_from_sample(
-    sampled: Sequence[SampledShard], shards: int, work: Work, decoded_share: float = 1.0
+    sampled: Sequence[SampledShard], shards: int, work: Work, runs: Sequence[PastRun] = ()
 ) -> OutputTokens | None:
     """From the output tokens of rows drawn by chance in shards that were, of so many `shards` in
-    which there are rows; a row that came to nothing has none. `decoded_share` of a run's tokens are
-    decoded, and the others copied. None where one shard of many tells of no spread."""
+    which there are rows; a row that came to nothing has none. How many rows are copies of others
+    `runs` tell, and no sample can. None where one shard of many tells of no spread."""
     found = summed(sampled, shards, work.rows)
     if found.deviation is None:
         return None
     lengths = [length for shard in sampled for length in shard.figures]
     row_variance = variance(lengths) if len(lengths) > 1 else 0.0
     mean = found.total / work.rows if work.rows else 0.0
-    chance = row_variance / mean**2 / work.rows if mean else 0.0
     spread = Spread(known=sqrt(found.deviation**2 + work.rows_error))
     return OutputTokens(
-        found.total, decoded_share, spread, chance, mean, sqrt(row_variance), from_runs=False
+        found.total, decoded_share(runs), spread, mean, sqrt(row_variance), from_runs=False
     )
 
 
@@ -150,55 +145,44 @@ def forecast(
     # Where nothing is decoded, any pace will do.
     calm = Pace(measured.tokens_per_second or 1.0, 0.0, measured.start_seconds, 0.0, 0.0)
     pace = interrupted_as(calm, (), lifecycle, work.chunk_seconds)
-    found = forecast_at(work, tokens, Past((), work.chunk_seconds), pace)
-    parts = {**found.parts, "sampled_pace": SAMPLED_RATE_SPREAD}
-    spread = Spread(known=sqrt(tokens_variance(tokens) + pace.chance(found.expected)))
-    spread = spread.wider(SAMPLED_RATE_SPREAD**2)
-    return Forecast(found.expected, spread, found.overhead, found.interruptions, parts)
+    found = _expected(work, tokens, pace, Spread(known=SAMPLED_RATE_SPREAD))
+    spread = found.spread.wider(pace.chance(found.expected))
+    return replace(found, spread=spread, parts={**found.parts, "sampled_pace": SAMPLED_RATE_SPREAD})
 
 
 def forecast_at(work: Work, tokens: OutputTokens, past: Past, pace: Pace) -> Forecast:
     """Of the run at this pace, as far off as `past` was."""
-    decoded = tokens.expected * tokens.decoded_share
+    expected = pace.seconds(tokens.at(MIDDLE) * tokens.decoded_share, work.workers)
+    return _expected(work, tokens, pace, next_after(paces_seen(past), pace.chance(expected)))
+
+
+def _expected(work: Work, tokens: OutputTokens, pace: Pace, off: Spread) -> Forecast:
+    """`off` is the spread of the seconds for tokens that are known."""
+    decoded = tokens.at(MIDDLE) * tokens.decoded_share
     seconds = pace.seconds(decoded, work.workers)
-    interrupted = pace.chance(seconds)
-    by_chance = interrupted + (tokens.chance if tokens.from_runs else 0.0)
-    errors = deviations(past, tokens)
-    spread = spread_of(errors, sqrt(by_chance + UNSEEN_SPREAD**2))
-    # What is smaller than the runs it is judged by is more at the mercy of chance than they were.
-    spread = spread.wider(max(0.0, by_chance - _chance_of(past, tokens)))
-    outside = work.rows_error if tokens.from_runs else tokens_variance(tokens)
+    # What is starting stays what it is when answers are longer.
+    decoding = 1 - pace.seconds(0.0, work.workers) / seconds if seconds else 0.0
+    of_tokens = decoding * tokens.spread.deviation
     return Forecast(
         expected=seconds,
-        spread=spread.wider(outside),
+        spread=off.wider(of_tokens**2),
         overhead=1 - decoded / pace.rate / seconds if seconds else 0.0,
         interruptions=pace.interruptions * seconds / 3_600,
         parts={
-            "earlier_runs": spread.scale or UNSEEN_SPREAD,
-            "interruptions": sqrt(interrupted),
-            "output_tokens": sqrt(tokens_variance(tokens)),
+            "earlier_runs": off.deviation,
+            "interruptions": sqrt(pace.chance(seconds)),
+            "output_tokens": of_tokens,
         },
     )
 
 
-def tokens_variance(tokens: OutputTokens) -> float:
-    """Of the logarithm of a run's output tokens."""
-    spread = tokens.spread
-    return spread.scale**2 + spread.known**2
-
-
-def deviations(past: Past, tokens: OutputTokens) -> list[float]:
-    """By how much each run took longer than its rows would have let one expect, as a logarithm; or
-    longer than its tokens would have, where a sample is to tell these."""
-    found: list[float] = []
-    for run in past.runs:
-        if tokens.from_runs:
-            decoded = run.rows * tokens.per_row * tokens.decoded_share
-        else:
-            decoded = float(run.output - run.copied)
-        expected = _expected_seconds(run, past, decoded)
+def paces_seen(past: Past) -> list[Seen]:
+    """By how much each run took longer than its tokens would have let one expect, oldest first."""
+    found = []
+    for run in reversed(past.runs):
+        expected = _expected_seconds(run, past)
         if expected > 0:
-            found.append(log(run.seconds / expected))
+            found.append(Seen(log(run.seconds / expected), _interrupted_by_chance(run, past)))
     return found
 
 
@@ -209,7 +193,7 @@ def _groups(run: PastRun) -> dict[tuple[str, str], list[PastSession]]:
     return found
 
 
-def _expected_seconds(run: PastRun, past: Past, decoded: float) -> float:
+def _expected_seconds(run: PastRun, past: Past) -> float:
     """What the paces of all runs make of this one, each kind of machine with its share of it."""
     whole = sum(session.decoded for session in run.sessions)
     total = 0.0
@@ -220,23 +204,19 @@ def _expected_seconds(run: PastRun, past: Past, decoded: float) -> float:
             continue
         share = sum(session.decoded for session in sessions) / whole
         begun = sum(not session.interrupted for session in sessions)
-        total += pace.seconds(decoded * share, begun)
+        total += pace.seconds((run.output - run.copied) * share, begun)
     return total
 
 
-def _chance_of(past: Past, tokens: OutputTokens) -> float:
-    """What chance made of the runs by itself, in the mean of them."""
-    found = []
-    for run in past.runs:
-        rows = (tokens.row_spread / tokens.per_row) ** 2 / run.rows if tokens.from_runs else 0.0
-        interrupted = 0.0
-        for (machine, lifecycle), sessions in _groups(run).items():
-            pace = past.pace(machine, lifecycle)
-            seconds = sum(session.seconds for session in sessions)
-            if pace is not None and seconds:
-                interrupted += pace.chance(seconds) * (seconds / run.seconds) ** 2
-        found.append(rows + interrupted)
-    return sum(found) / len(found) if found else 0.0
+def _interrupted_by_chance(run: PastRun, past: Past) -> float:
+    """The variance of the logarithm of its seconds by the number of interruptions alone."""
+    found = 0.0
+    for (machine, lifecycle), sessions in _groups(run).items():
+        pace = past.pace(machine, lifecycle)
+        seconds = sum(session.seconds for session in sessions)
+        if pace is not None and seconds:
+            found += pace.chance(seconds) * (seconds / run.seconds) ** 2
+    return found
 
 
 def price_variance(past: Past, machine: str, lifecycle: str) -> float:

@@ -8,55 +8,65 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, pi, sqrt, tan
+from math import erfc, exp, inf, pi, sqrt, tan
 from statistics import NormalDist
 
-PRIOR_WEIGHT = 1
-"""So many observed deviations the prior spread counts for beside those that were observed."""
+UPPER = 0.9
+_BISECTIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A normal distribution, and how likely it is that it is the one."""
+
+    weight: float
+    centre: float
+    deviation: float
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The logarithm of actual / predicted: about `centre`, Student's t of `scale` and `degrees`,
-    plus an independent normal one of `known`, whose size rests on no observed run."""
+    """The logarithm of actual / predicted: as one of `cases` has it, whose weights sum to 1, plus
+    an independent normal error of deviation `known`."""
 
-    centre: float = 0.0
-    scale: float = 0.0
-    degrees: float = inf
+    cases: Sequence[Case] = (Case(1.0, 0.0, 0.0),)
     known: float = 0.0
 
     def factor(self, share: float) -> float:
-        """What the prediction is multiplied with to be above `share` of all cases.
+        """What the prediction is multiplied with to be above `share` of all cases."""
+        return exp(self._quantile(share))
 
-        The quantiles of the two parts are added as variances are, which is exact where both are
-        normal.
-        """
-        if share == 0.5:
-            return exp(self.centre)
-        own = t_quantile(share, self.degrees) * self.scale
-        known = NormalDist().inv_cdf(share) * self.known
-        return exp(self.centre + (1 if share > 0.5 else -1) * sqrt(own**2 + known**2))
+    @property
+    def deviation(self) -> float:
+        """Of the normal distribution whose upper tenth lies as far above its middle."""
+        above = self._quantile(UPPER) - self._quantile(0.5)
+        return above / NormalDist().inv_cdf(UPPER)
 
     def wider(self, variance: float) -> Spread:
         """With another independent source of error, of this variance of its logarithm."""
-        return Spread(self.centre, self.scale, self.degrees, sqrt(self.known**2 + variance))
+        return Spread(self.cases, sqrt(self.known**2 + variance))
+
+    def _quantile(self, share: float) -> float:
+        widths = [sqrt(case.deviation**2 + self.known**2) for case in self.cases]
+        z = NormalDist().inv_cdf(share)
+        own = [case.centre + z * width for case, width in zip(self.cases, widths, strict=True)]
+        low, high = min(own), max(own)
+        for _ in range(_BISECTIONS if high > low else 0):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._below(middle, widths) < share else (low, middle)
+        return high
+
+    def _below(self, log: float, widths: Sequence[float]) -> float:
+        return sum(
+            case.weight * _normal_below(log - case.centre, width)
+            for case, width in zip(self.cases, widths, strict=True)
+        )
 
 
-def spread_of(logs: Sequence[float], prior: float) -> Spread:
-    """Of the next case, after the cases in `logs`; `prior` is the spread expected before any.
-
-    The posterior predictive of a normal sample of unknown mean and variance (Gelman et al.,
-    Bayesian Data Analysis, 3rd ed., section 3.3), with no prior on the mean and a scaled inverse
-    chi-squared one of `PRIOR_WEIGHT` degrees on the variance: Student's t around the mean, with the
-    pooled variance times 1 + 1 / n. With no case at all, the prior is all there is.
-    """
-    n = len(logs)
-    if n == 0:
-        return Spread(known=prior)
-    centre = sum(logs) / n
-    degrees = PRIOR_WEIGHT + n - 1
-    squares = PRIOR_WEIGHT * prior**2 + sum((one - centre) ** 2 for one in logs)
-    return Spread(centre, sqrt(squares / degrees * (1 + 1 / n)), degrees)
+def _normal_below(off: float, width: float) -> float:
+    if not width:
+        return float(off >= 0)
+    return 0.5 * erfc(-off / width / sqrt(2))
 
 
 def t_quantile(share: float, degrees: float) -> float:

@@ -12,7 +12,8 @@ from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import ObjectDamaged, in_a_line
 from pipeline.core.manifest import left_early, partings
 from pipeline.core.money import Buckets, decimal_of
-from pipeline.core.past import PastRun, PastSession, row_spread_of
+from pipeline.core.past import PastRun, PastSession
+from pipeline.core.row_tokens import ShardTokens, row_spread_of, spreads_of
 from pipeline.documents import MISSHAPEN
 from pipeline.job import JobSpec
 
@@ -73,6 +74,7 @@ def past_run(manifest: Mapping[str, Any], shards: Sequence[Json]) -> PastRun:
     states = {row["worker_id"]: row["state"] for row in manifest["workers"]}
     early = left_early(partings(attempts), states)
     tokens = manifest["tokens"]
+    row_spread, shard_spread = _spreads(shards)
     return PastRun(
         run_id=manifest["run_id"],
         planned=manifest["input"]["rows"],
@@ -82,8 +84,17 @@ def past_run(manifest: Mapping[str, Any], shards: Sequence[Json]) -> PastRun:
         copied=tokens.get("copied", 0),
         wasted=tokens.get("wasted", 0),
         sessions=tuple(_session(row, early) for row in manifest["workers"]),
-        row_spread=row_spread_of([(s["output"]["rows"], s["tokens"]["output"]) for s in shards]),
+        row_spread=row_spread,
+        shard_spread=shard_spread,
+        shard_rows=manifest["output"]["rows"] / max(1, manifest["shards"]),
     )
+
+
+def _spreads(shards: Sequence[Json]) -> tuple[float | None, float]:
+    counts = [(shard["output"]["rows"], shard["tokens"]) for shard in shards]
+    if any("output_squared" not in tokens for _, tokens in counts):
+        return row_spread_of([(rows, tokens["output"]) for rows, tokens in counts]), 0.0
+    return spreads_of([ShardTokens(r, t["output"], t["output_squared"]) for r, t in counts])
 
 
 def _session(row: Mapping[str, Any], early: Set[str]) -> PastSession:

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.at_hand import JobAtHand
 from pipeline.core.fleet import workers_at_once
 from pipeline.core.money import ON_DEMAND, SPOT
-from pipeline.core.past import Past, PastRun, decoded_share
+from pipeline.core.past import Past, PastRun
 from pipeline.core.prediction import (
     MIDDLE,
     Forecast,
@@ -162,9 +162,7 @@ def _tokens(evidence: Evidence, alike: Past, work: Work) -> OutputTokens | None:
         return None
     if generated is None:
         return tokens_from_runs(alike, work)
-    # How many rows ask the same, no sample of them can tell.
-    share = decoded_share(alike.runs)
-    return tokens_from_sample(generated.sampled, generated.counted.holding, work, share)
+    return tokens_from_sample(generated.sampled, generated.counted.holding, work, alike.runs)
 
 
 def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:

@@ -8,7 +8,8 @@ from decimal import Decimal
 from math import exp
 
 from pipeline.core.money import Buckets, dollars
-from pipeline.core.past import PastRun, PastSession, row_spread_of
+from pipeline.core.past import PastRun, PastSession
+from pipeline.core.row_tokens import row_spread_of
 
 MACHINE, PRICE = "g6.xlarge", Decimal("0.36")
 CHUNK_SECONDS = 10.0
@@ -18,10 +19,12 @@ _SHARD_ROWS = 50
 
 @dataclass(slots=True)
 class Job:
-    """The truth behind a job, which no prediction is told."""
+    """The truth behind a job, which no prediction is told. Its answers grow by a share a night."""
 
     dice: random.Random
     rows: int = 400
+    growth: float = 0.0
+    nights: int = field(default=0, init=False)
     log_length: float = field(init=False)
     length_spread: float = field(init=False)
     rate: float = field(init=False)
@@ -49,7 +52,9 @@ class Job:
         """One run: longer answers or a slower machine as it comes, and interruptions that take one
         worker, or two at once, each with what it had not saved."""
         dice = self.dice
-        lengths = self.lengths(self.rows, dice.gauss(0.0, self.nightly / 2))
+        grown = self.growth * self.nights
+        self.nights += 1
+        lengths = self.lengths(self.rows, grown + dice.gauss(0.0, self.nightly / 2))
         rate = self.rate * exp(dice.gauss(0.0, self.nightly))
         output = sum(lengths)
         left = output / rate * (1 + self.idle) + self.start * WORKERS

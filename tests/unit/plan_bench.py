@@ -30,6 +30,10 @@ ROWS = 60
 class Bench:
     place: Path
 
+    @property
+    def answers(self) -> str:
+        return str(self.place / "answers")
+
     def ask(self, table: pa.Table, row_group_size: int = 50) -> None:
         """These rows, instead of those that are there."""
         write(table, str(self.place / "prompts" / "a.parquet"), row_group_size)

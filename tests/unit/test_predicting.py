@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ from pipeline.predicting.planning import predict
 from pipeline.predicting.view import Evidence
 from pipeline.prices import PriceBook, parse_prices, shipped_book
 from tests.doubles.ec2 import Ec2Api, Sold
-from tests.e2e.house import questions
+from tests.e2e.house import published, questions
 from tests.simulation.fakes import VirtualClock
 from tests.unit.plan_bench import BOOK, ROWS, Bench, bench_at
 
@@ -300,6 +301,7 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
 
     manifest: dict[str, Any] = {
         "run_id": "r",
+        "shards": 1,
         "input": {"rows": 4},
         "output": {"rows": 4},
         "tokens": {"output": 20, "input": 8},
@@ -328,6 +330,23 @@ def test_a_session_that_left_early_is_told_from_one_that_was_done() -> None:
     for shards in ([], [shard]):
         said = past_run(manifest | {"workers": left}, shards)
         assert [session.interrupted for session in said.sessions] == [False, True, True, False]
+
+
+def test_what_rows_differ_by_is_read_from_the_shards_manifests(bench: Bench) -> None:
+    manifest = bench.ran("one")
+    lengths = [row["completion_tokens"] for row in published(bench.answers, "one").to_pylist()]
+    assert manifest["tokens"]["output_squared"] == sum(one**2 for one in lengths)
+    [run] = earlier_runs(bench.here())
+    assert run.told.row_spread == pytest.approx(stdev(lengths), rel=0.1)
+    assert run.told.shard_rows == pytest.approx(ROWS / manifest["shards"])
+    store = bench.here().store
+    for key in store.list(layout.shard_manifests_prefix("one")):
+        document = json.loads(store.get(key) or b"")
+        del document["tokens"]["output_squared"]
+        store.put(key, json.dumps(document).encode())
+    [older] = earlier_runs(bench.here())
+    assert older.told.shard_spread == 0
+    assert older.told.row_spread is not None
 
 
 def test_the_gain_is_that_of_the_trial_that_was_used() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.money import Buckets
-from pipeline.core.past import Pace, Past, PastRun, PastSession, decoded_share, row_spread_of
+from pipeline.core.past import Pace, Past, PastRun, PastSession
 from pipeline.core.prediction import (
     HIGH,
     MIDDLE,
@@ -25,62 +25,10 @@ from pipeline.core.prediction import (
     tokens_from_sample,
 )
 from pipeline.core.sampled import Estimate, SampledShard, estimate, most_hit
-from pipeline.core.spread import Spread, spread_of, t_quantile
 from tests.unit.past_nights import CHUNK_SECONDS, MACHINE, PRICE, WORKERS, Job, usd_of
 from tests.unit.strategies import bounded
 
 WORLDS = 400
-spreads = st.builds(
-    Spread,
-    st.floats(-1, 1),
-    st.floats(0, 1),
-    st.integers(1, 50).map(float),
-    st.floats(0, 1),
-)
-
-
-# Quantiles.
-
-
-@pytest.mark.parametrize(
-    ("share", "degrees", "value"),
-    [
-        (0.9, 1, 3.0777),
-        (0.9, 2, 1.8856),
-        (0.9, 3, 1.6377),
-        (0.9, 10, 1.3722),
-        (0.95, 3, 2.3534),
-        (0.95, 30, 1.6973),
-        (0.9, float("inf"), 1.2816),
-    ],
-)
-def test_t_has_the_quantiles_of_the_tables(share: float, degrees: float, value: float) -> None:
-    assert t_quantile(share, degrees) == pytest.approx(value, abs=0.002)
-    assert t_quantile(1 - share, degrees) == pytest.approx(-value, abs=0.002)
-
-
-@bounded
-@given(spreads)
-def test_a_higher_share_is_a_higher_figure(spread: Spread) -> None:
-    shares = [spread.factor(share) for share in (0.1, 0.5, 0.75, 0.9)]
-    assert shares == sorted(shares)
-    assert spread.wider(0.5).factor(0.9) >= spread.factor(0.9)
-    assert spread.wider(0.5).factor(0.5) == spread.factor(0.5)
-
-
-@bounded
-@given(st.lists(st.floats(-1, 1), min_size=2, max_size=20), st.floats(0.01, 1))
-def test_runs_that_differ_more_spread_more(logs: list[float], prior: float) -> None:
-    doubled = [2 * one for one in logs]
-    assert spread_of(doubled, prior).scale >= spread_of(logs, prior).scale
-    assert min(logs) - 1e-9 <= spread_of(logs, prior).centre <= max(logs) + 1e-9
-
-
-def test_one_run_is_believed_less_than_three_alike() -> None:
-    one, three = spread_of([0.0], 0.1), spread_of([0.0, 0.0, 0.0], 0.1)
-    assert one.factor(0.9) > three.factor(0.9) > 1.0
-
-
 # Samples of rows.
 
 
@@ -179,17 +127,6 @@ def test_spot_is_taken_to_be_interrupted_before_anybody_was() -> None:
     assert seen.interruptions < 0.01
 
 
-def test_the_spread_of_rows_is_told_by_their_shards() -> None:
-    dice = random.Random(3)
-    shards = []
-    for _ in range(400):
-        rows = [dice.lognormvariate(4.0, 0.6) for _ in range(30)]
-        shards.append((len(rows), round(sum(rows))))
-    # The standard deviation of a lognormal figure with these two.
-    assert row_spread_of(shards) == pytest.approx(43.1, rel=0.1)
-    assert row_spread_of(shards[:1]) is None
-
-
 # Forecasts.
 
 
@@ -266,7 +203,8 @@ def test_over_many_jobs_the_middle_is_near_and_nine_of_ten_stay_below_the_high()
     for seed in range(WORLDS):
         dice = random.Random(seed)
         job = Job(dice)
-        past = Past.of([job.night(f"n{n}") for n in range(dice.randint(1, 12))], CHUNK_SECONDS)
+        nights = [job.night(f"n{n}") for n in range(dice.randint(1, 12))]
+        past = Past.of(reversed(nights), CHUNK_SECONDS)
         work = Work(job.rows, WORKERS, CHUNK_SECONDS)
         tokens = tokens_from_runs(past, work)
         found = predicted(past, work)
@@ -329,12 +267,28 @@ def test_copies_are_no_dearer_for_being_sampled() -> None:
     past = Past.of([run] * 4, CHUNK_SECONDS)
     work = Work(1_000, 1, CHUNK_SECONDS)
     sampled = [SampledShard(1_000, 1_000, [100] * 50)]
-    tokens = tokens_from_sample(sampled, 1, work, decoded_share(past.runs))
+    tokens = tokens_from_sample(sampled, 1, work, past.runs)
     assert tokens is not None
     by_sample = forecast(work, tokens, past, MACHINE, "on-demand")
     by_runs = predicted(past, work, terms="on-demand")
     assert by_sample is not None
     assert by_sample.seconds(MIDDLE) == pytest.approx(by_runs.seconds(MIDDLE), rel=0.01)
+
+
+@pytest.mark.parametrize("growth", [0.01, 0.03])
+def test_answers_that_grow_night_by_night_are_expected_longer(growth: float) -> None:
+    errors, below = [], 0
+    for seed in range(WORLDS // 2):
+        dice = random.Random(seed)
+        job = Job(dice, growth=growth)
+        nights = [job.night(f"n{n}") for n in range(dice.randint(2, 12))]
+        work = Work(job.rows, WORKERS, CHUNK_SECONDS)
+        found = predicted(Past.of(reversed(nights), CHUNK_SECONDS), work)
+        actual = job.night("tonight")
+        errors.append(abs(found.seconds(MIDDLE) / actual.seconds - 1))
+        below += actual.seconds <= found.seconds(HIGH)
+    assert median(errors) <= 0.15
+    assert 0.85 <= below / (WORLDS // 2) <= 0.96
 
 
 def test_a_sample_predicts_a_first_run() -> None:
