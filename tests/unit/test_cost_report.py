@@ -130,7 +130,7 @@ def test_what_rounding_leaves_makes_no_bucket_cost_less_than_nothing(
 def test_it_tells_how_far_the_bill_of_a_dead_worker_may_be_from_its_providers() -> None:
     """Of an hour that it was on, 40 s are known; the books were closed two hours after it began."""
     lived = Buckets(boot=10 * SECOND, load=30 * SECOND)
-    dead = replace(worker("w1", "10:00:10", "10:00:40", lived, "load"), lease_seconds=30.0)
+    dead = replace(worker("w1", "10:00:00", "10:00:40", lived, "load"), lease_seconds=30.0)
     told = cost_report(books([dead], []))
     assert Decimal(told["uncertain"]) == Decimal("0.030")
     assert Decimal(told["uncertain_until_closed"]) == Decimal("7.160")
