@@ -35,6 +35,7 @@ from pipeline.exports.writing import write_exports
 from pipeline.job import JobSpec, fingerprint
 from pipeline.job_runs import enter
 from pipeline.pools.local import LocalPool
+from pipeline.predicted import tell_prediction_error
 from pipeline.pricing import own_book, quotes_of
 from pipeline.run import finish, join_run, progress_of
 from pipeline.speculating import Speculation, provenance_of, speculation_of, watching_of
@@ -160,6 +161,7 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     closed = finish(here.ledger, provenance, plan.shards, document["created_at"], SystemClock())
     export_books(here, plan)
     tell_closed(here, plan.shards, closed)
+    tell_prediction_error(here, closed)
     return closed
 
 
