@@ -26,8 +26,9 @@ from pipeline.cost_page import show_cost
 from pipeline.diagnosis import diagnosis
 from pipeline.engine_loading import check_engine
 from pipeline.job import JobSpec, ShardOrder
-from pipeline.predicting.keeping import keep_prediction, prediction_error
-from pipeline.predicting.options import MaxUsd, Sample
+from pipeline.predicted import prediction_error
+from pipeline.predicting import keeping
+from pipeline.predicting.options import Keep, MaxUsd, Sample
 from pipeline.predicting.outlook import refuse_above
 from pipeline.predicting.planning import predict
 from pipeline.showing import show
@@ -103,10 +104,11 @@ def plan(
     order: Order = None,
     sample: Sample = None,
     max_usd: MaxUsd = None,
+    keep: Keep = False,
     as_json: AsJson = False,
 ) -> int:
     """Show the shards a job would be cut into, and what its run is expected to take and cost.
-    Nothing is written, and nothing generated but for a --sample."""
+    Nothing is written but with --keep, and nothing generated but for a --sample."""
     here = open_job(job, run_id, date)
     if sample is not None:
         _start_as_workers_are(here)
@@ -117,6 +119,9 @@ def plan(
     made = wiring.preview_in_order(here) if wanted == "prefix" else wiring.preview(here)
     seconds = time.monotonic() - started_at
     shards = ShardList.of(made.shards)
+    found = predict(here, made, sample, boot_seconds)
+    if keep:
+        keeping.keep(here, made, found)
     document = {
         "run_id": here.run_id,
         "shards": len(made.shards),
@@ -124,7 +129,7 @@ def plan(
         "bytes": shards.bytes,
         "files": len(made.origin.files),
         "largest_shard_rows": shards.largest_rows,
-        **predict(here, made, sample, boot_seconds),
+        **found,
     }
     show(document, as_json, f"plan of {here.run_id}, by {wanted}, made in {seconds:.1f} s")
     if max_usd is not None:
@@ -166,7 +171,7 @@ def _run(here: JobAtHand, workers: int | None, no_prefect: bool, as_json: bool) 
         wiring.check_inputs(here, made)
         wanted = workers or here.job.fleet.workers
         if no_prefect:
-            keep_prediction(here, made, wanted)
+            keeping.keep_prediction(here, made, wanted)
             pool = wiring.local_pool(here, made, wanted)
             with wiring.worker_notice(signals=True) as notice:
                 wiring.supervise(here, made, pool, notice, wanted)

@@ -30,6 +30,7 @@ from pipeline.known_run import job_of_run as job_of_run
 from pipeline.known_run import planned as planned
 from pipeline.known_run import require_job as require_job
 from pipeline.pools.local import LocalPool
+from pipeline.predicted import tell_prediction_error
 from pipeline.pricing import own_book
 from pipeline.run import finish, join_run, progress_of
 from pipeline.speculating import Speculation, provenance_of
@@ -147,6 +148,7 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     )
     write_exports(here.ledger, accounts)
     tell_closed(here, plan.shards, accounts, made)
+    tell_prediction_error(here, made)
     return made
 
 

@@ -17,7 +17,7 @@ from pipeline.dataset.plan_file import Plan
 from pipeline.engine_loading import check_engine, engine_loader
 from pipeline.predicting.pacing import paced
 from pipeline.predicting.rows import Asked, Counted, Drawn, count, shared
-from pipeline.predicting.selected import dice_of
+from pipeline.predicting.selected import dice_of, selected_rows
 from pipeline.preparing import finished_row
 from pipeline.speculating import speculation_of
 
@@ -54,12 +54,14 @@ def generated(
     if rows < LEAST_ROWS:
         raise JobInvalid(f"{rows} rows tell nothing", where="--sample", hint=f">= {LEAST_ROWS}")
     check_engine(here.job)
+    selected = selected_rows(here, plan)
     clock = clock or SystemClock()
     began = clock.now()
     engine = (load or _loader(here))()
     try:
         start_seconds = boot_seconds + clock.now() - began
-        counted = count(here, plan, engine.encode, rows + _WINDOWS_BESIDE * engine.window)
+        keep = rows + _WINDOWS_BESIDE * engine.window
+        counted = count(here, plan, selected, engine.encode, keep)
         sample, beside = _divided(counted.kept, rows, dice_of(plan))
         asked = {
             (shard, row): Request(f"plan-{shard}-{row}", one.prompt_token_ids, one.sampling)
@@ -69,7 +71,7 @@ def generated(
         }
         others = [Request("", one.prompt_token_ids, one.sampling) for one in beside]
         # A run of few rows never fills the window.
-        a_worker = -(-round(counted.rows.total) // here.job.fleet.workers)
+        a_worker = -(-round(selected.rows.total) // here.job.fleet.workers)
         window = min(engine.window, max(1, a_worker))
         found = paced(engine, list(asked.values()), others, window, clock)
     finally:

@@ -29,3 +29,6 @@ Sample = Annotated[
 MaxUsd = Annotated[
     Decimal | None, typer.Option(parser=_usd, help="refuse (exit 4) if the cost's p90 is above")
 ]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="expect this of the run of this name, and tell how far off")
+]

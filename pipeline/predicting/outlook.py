@@ -66,8 +66,8 @@ def outlook(here: JobAtHand, evidence: Evidence) -> Json:
 
 def _rows(view: View) -> Json:
     """`at_most` is of 95% confidence where rows were not all counted, and null where none were."""
-    counted = view.evidence.counted
-    most = counted.rows.high if isinstance(counted, Counted) else None
+    selected = view.evidence.selected
+    most = None if selected is None else selected.rows.high
     return {
         "rows_to_answer": view.work.rows if view.evidence.rows_known else None,
         "rows_at_most": None if most is None else round(most),
@@ -167,8 +167,9 @@ def _notes(view: View, found: Forecast | None) -> list[str]:
     """What a reader should know before believing the figures."""
     notes: list[str] = []
     counted = view.evidence.counted
-    if isinstance(counted, Counted) and not counted.selected.known:
-        notes.append(_few_rows(counted.selected))
+    selected = view.evidence.selected
+    if selected is not None and not selected.known:
+        notes.append(_few_rows(selected))
     elif found is None:
         notes.append(
             "hours and cost are unknown: no earlier run of this job on such a machine tells its "

@@ -11,10 +11,11 @@ from pipeline.core.errors import SpotmillError, in_a_line
 from pipeline.dataset.plan_file import Plan
 from pipeline.engine_loading import SCRIPTED, engine_loader
 from pipeline.engines.tokenizer import tokenizer_of
-from pipeline.predicting.generating import Generated, generated
+from pipeline.predicting.generating import generated
 from pipeline.predicting.history import earlier_runs
 from pipeline.predicting.outlook import outlook
 from pipeline.predicting.rows import Counted, Encode, count
+from pipeline.predicting.selected import Selected, selected_rows
 from pipeline.predicting.view import Evidence
 from pipeline.speculating import speculation_of
 
@@ -30,9 +31,8 @@ def predict(
     # Rows are read where they are: what an ordered plan names is yet to be copied.
     dataset = plan if plan.copied_from is None else wiring.preview(here)
     runs = earlier_runs(here)
-    found: Generated | None = None
-    if sample is not None:
-        found = generated(here, dataset, sample, boot_seconds=boot_seconds)
+    found = None if sample is None else generated(here, dataset, sample, boot_seconds=boot_seconds)
+    selected = found.counted.selected if found else selected_rows(here, dataset)
     return outlook(
         here,
         Evidence(
@@ -40,7 +40,8 @@ def predict(
             shards=len(plan.shards),
             workers=here.job.fleet.workers,
             runs=runs,
-            counted=_counted(here, dataset) if found is None else found.counted,
+            selected=selected,
+            counted=found.counted if found else _counted(here, dataset, selected),
             generated=found,
             tuned=_tuned(here),
             # A pool's workers are on machines of their own.
@@ -62,12 +63,13 @@ def _tuned(here: JobAtHand) -> dict[str, Any] | None:
         return None
 
 
-def _counted(here: JobAtHand, plan: Plan) -> Counted | str:
+def _counted(here: JobAtHand, plan: Plan, selected: Selected) -> Counted | str:
     """Or why not, in words: without its tokenizer, a job has shards and a history all the same."""
     try:
-        return count(here, plan, _encoder(here))
+        encode = _encoder(here)
     except SpotmillError as problem:
         return in_a_line(problem)
+    return count(here, plan, selected, encode)
 
 
 def _encoder(here: JobAtHand) -> Encode:

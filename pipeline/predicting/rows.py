@@ -18,7 +18,7 @@ from pipeline.core.shards import Shard
 from pipeline.dataset.plan_file import Plan
 from pipeline.dataset.source import ParquetSource
 from pipeline.engine_loading import context_tokens
-from pipeline.predicting.selected import Selected, dice_of, selected_rows
+from pipeline.predicting.selected import Selected, dice_of
 
 ALL_UP_TO = 20_000
 """So many rows are counted one by one; of more, a sample is."""
@@ -61,16 +61,14 @@ class Counted:
     every_row: bool
     kept: Sequence[Drawn] = ()
 
-    @property
-    def rows(self) -> Estimate:
-        return self.selected.rows
 
-
-def count(here: JobAtHand, plan: Plan, encode: Encode, keep: int = 0) -> Counted:
+def count(
+    here: JobAtHand, plan: Plan, selected: Selected, encode: Encode, keep: int = 0
+) -> Counted:
     """From all rows, or from `SAMPLED_ROWS` of some shards, each read once; the same for the same
-    dataset. `plan` is the dataset's in its own order. `keep` rows are kept. A row of which nothing
+    dataset. `plan` is the dataset's in its own order, of which these rows are `selected`; `keep` of
+    them are kept. A row of which nothing
     is asked has no tokens."""
-    selected = selected_rows(here, plan)
     holding = [shard for shard in plan.shards if selected.in_shard.get(shard.id)]
     every = (
         selected.every_shard

@@ -31,6 +31,7 @@ from pipeline.predicting.market import market_now
 from pipeline.predicting.otherwise import Otherwise
 from pipeline.predicting.places import Place, Prices, chosen_place, places, prices_of
 from pipeline.predicting.rows import Counted
+from pipeline.predicting.selected import Selected
 from pipeline.spot.node import node_at_hand
 from pipeline.spot.share import node_share
 
@@ -40,16 +41,18 @@ _CENT_OF_A_CENT = Decimal("0.000001")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a prediction rests on. `planned` rows and `shards` are the run's; `counted` is why
-    not, in words, where nobody counted. `tuned` is what a manifest would say of the model if the
-    run were on this machine. `local` workers would be processes of it, and share it.
-    The spot market is asked where somebody waits for the answer."""
+    """All that a prediction rests on. `planned` rows and `shards` are the run's, of which rows are
+    `selected`, if that was looked at; `counted` is why not, in words, where nobody counted prompts.
+    `tuned` is what a manifest would say of the model if the run were on this machine. `local`
+    workers would be processes of it, and share it. The spot market is asked where somebody waits
+    for the answer."""
 
     planned: int
     shards: int
     workers: int
     runs: Sequence[EarlierRun]
     counted: Counted | str
+    selected: Selected | None = None
     generated: Generated | None = None
     tuned: Json | None = None
     local: bool = True
@@ -58,7 +61,7 @@ class Evidence:
     @property
     def rows_known(self) -> bool:
         """Whether it is known, more or less, how many rows the job's condition selects."""
-        return not isinstance(self.counted, Counted) or self.counted.selected.known
+        return self.selected is None or self.selected.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +170,10 @@ def _tokens(evidence: Evidence, alike: Past, work: Work) -> OutputTokens | None:
 
 def _rows(evidence: Evidence, alike: Sequence[PastRun]) -> tuple[int, float]:
     """Rows to be answered, and the variance of their logarithm where they were estimated."""
-    counted = evidence.counted
-    if isinstance(counted, Counted):
+    if evidence.selected is not None:
+        rows_selected = evidence.selected.rows
         z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-        return round(counted.rows.total), ((counted.rows.error or 0.0) / z) ** 2
+        return round(rows_selected.total), ((rows_selected.error or 0.0) / z) ** 2
     planned = sum(run.planned for run in alike)
     share = sum(run.rows for run in alike) / planned if planned else 1.0
     return round(evidence.planned * share), 0.0

@@ -70,6 +70,19 @@ def test_a_job_is_planned_limited_run_and_compared(job: str) -> None:
     assert refused.document["usd"]["p90"] == planned.document["usd"]["p90"]
 
 
+def test_a_first_run_is_compared_with_what_was_planned(job: str) -> None:
+    named = (job, "--run-id", "first", "--json")
+    planned = spotmill("plan", *named, "--sample", "40", "--keep", environment=NODE)
+    assert planned.code == 0, planned.stderr
+    ran = spotmill("run", *named, "--no-prefect", environment=NODE)
+    told = ran.document["prediction"]
+    assert told["usd"]["p50"] == float(planned.document["usd"]["p50"])
+    assert abs(told["worker_hours"]["error"]) < 0.9
+    assert "what was expected of this run and what it came to" in ran.stderr
+    again = spotmill("plan", *named, "--keep", environment=NODE)
+    assert (again.code, "has begun" in again.stderr) == (2, True)
+
+
 def test_an_amount_that_is_none_is_bad_usage(job: str) -> None:
     for amount in ("much", "nan", "-1"):
         assert spotmill("plan", job, "--max-usd", amount).code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,16 +17,17 @@ import pytest
 
 from pipeline import wiring
 from pipeline.core import layout
-from pipeline.core.errors import CostRefused, JobInvalid
+from pipeline.core.errors import CostRefused, JobInvalid, RunConflict
 from pipeline.core.money import Buckets, Node
 from pipeline.core.past import PastRun, PastSession
 from pipeline.core.shards import Shard
 from pipeline.dataset.source import ParquetShard, ParquetSource
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
+from pipeline.predicted import prediction_error
 from pipeline.predicting import rows as counting
 from pipeline.predicting.generating import generated
 from pipeline.predicting.history import earlier_runs, past_run
-from pipeline.predicting.keeping import keep_prediction, prediction_error
+from pipeline.predicting.keeping import keep, keep_prediction
 from pipeline.predicting.market import market_now
 from pipeline.predicting.otherwise import gain_of
 from pipeline.predicting.outlook import outlook, refuse_above
@@ -461,6 +463,36 @@ def test_a_run_keeps_its_prediction_and_tells_how_far_off_it_was(bench: Bench) -
     assert told["usd"]["actual"] == pytest.approx(float(manifest["cost"]["total"]), abs=1e-6)
     off = (float(told["usd"]["p50"]) - told["usd"]["actual"]) / told["usd"]["actual"]
     assert told["usd"]["error"] == pytest.approx(off, abs=0.01)
+
+
+def test_a_first_run_keeps_what_was_planned_for_it(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = bench.here("one")
+    said = bench.plan(sample=40)
+    keep(here, wiring.preview(here), said)
+    keep_prediction(here, wiring.plan(here), 1)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "spotmill"):
+        manifest = bench.ran("one")
+    told = prediction_error(here, manifest)
+    assert told is not None
+    assert told["output_tokens"]["p50"] == said["output_tokens"]["p50"]
+    # Said wherever books are closed: by the command, and in a Prefect flow.
+    [line] = [record.getMessage() for record in caplog.records if "came to" in record.msg]
+    assert f"came to {manifest['tokens']['output']:g};" in line
+    with pytest.raises(RunConflict):
+        keep(here, wiring.preview(here), said)
+
+
+def test_what_was_planned_for_other_settings_is_not_this_runs(bench: Bench) -> None:
+    bench.ran("one")
+    other = bench.here("two", sampling={"max_tokens": 3})
+    keep(other, wiring.preview(other), {"output_tokens": {"p50": 1, "p90": 1}})
+    here = bench.here("two")
+    keep_prediction(here, wiring.plan(here), 1)
+    kept = json.loads(here.store.get(layout.prediction_key("two")) or b"")
+    assert kept["rests_on"]["runs"] == ["one"]
 
 
 def test_a_run_without_a_past_has_no_prediction(bench: Bench) -> None:

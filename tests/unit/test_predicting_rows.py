@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import wiring
-from pipeline.core.errors import CostRefused
+from pipeline.core.errors import CostRefused, JobInvalid
 from pipeline.predicting import rows as counting
 from pipeline.predicting import selected
 from pipeline.predicting.outlook import refuse_above
@@ -106,3 +106,17 @@ def test_columns_that_no_prompt_is_made_of_are_not_read(bench: Bench) -> None:
     body[first : first + column.total_compressed_size] = bytes(column.total_compressed_size)
     file.write_bytes(body)
     assert bench.plan(**asked)["rows_to_answer"] == before["rows_to_answer"]
+
+
+@pytest.mark.parametrize("model", ["scripted://?window=8", "/nowhere/model"])
+def test_a_condition_that_a_run_refuses_a_plan_refuses(bench: Bench, model: str) -> None:
+    bench.ran("one", **selecting("day = 3"))
+    with pytest.raises(JobInvalid) as refused:
+        bench.plan(model={"id": model}, **selecting("CAST(question AS INTEGER) > 3"))
+    assert refused.value.exit_code == 2
+
+
+def test_rows_are_counted_where_no_tokenizer_is(bench: Bench) -> None:
+    said = bench.plan(model={"id": "/nowhere/model"}, **selecting("day = 17"))
+    assert said["rows_to_answer"] == OF_DAY
+    assert "tokenizer" in said["prompt_tokens"]["source"]
