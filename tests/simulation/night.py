@@ -133,7 +133,9 @@ class Night:
 
     @property
     def freezes(self) -> bool:
-        return any(event.kind == "pause" for event in self.events)
+        """Whether a process may stand still for a while."""
+        paused = any(event.kind == "pause" for event in self.events)
+        return paused or "frozen" in {*self.strikes.values(), *self.aims.values()}
 
 
 def night(seed: int) -> Night:
