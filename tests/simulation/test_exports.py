@@ -51,7 +51,7 @@ def test_the_tables_of_every_night_add_up_to_its_books() -> None:
             wrong[seed] = (total, *sums, least)
         told = {name: costs[f"{name}_tokens"].sum() for name in TOKENS}
         counted = (told, costs["rows"].sum(), focus["x_Rows"].sum(), focus["x_InputTokens"].sum())
-        tokens, answered = run["tokens"], run["output"]["rows"]
+        tokens, answered = {name: run["tokens"][name] for name in TOKENS}, run["output"]["rows"]
         if counted != (tokens, answered, answered, tokens["input"]):
             wrong[seed] = (tokens, answered, *counted)
         if focus["ConsumedQuantity"].sum() != tokens["output"] + tokens["wasted"]:
