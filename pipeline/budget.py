@@ -229,8 +229,8 @@ class Budget:
             )
         if not allowed and not any(meter.runs for meter in meters):
             self._reached(
-                f"of the budget of {budget} USD {left:.6f} are left, which is too little to start "
-                "a worker with",
+                f"the budget of {budget} USD is reached: {budget - left:.6f} spent, and the "
+                f"{left:.6f} left are too little to start a worker with",
                 why=f"one takes {start_seconds:.0f} s to boot and load, at {price} USD an hour",
                 spent=budget - left,
             )
