@@ -46,20 +46,4 @@ MUTANTS = (
         "            self._put_allowance(3_600.0, reason)\n",
         world="budgets",
     ),
-    Mutant(
-        "old-allowance-trusted",
-        "a worker that comes when its supervisor is long gone takes its last word for a fresh one",
-        "pipeline/core/allowance.py",
-        "            seconds = min(seconds, lease_seconds)\n",
-        "            seconds = min(seconds, math.inf)\n",
-        world="budgets",
-    ),
-    Mutant(
-        "starts-not-allowed-for",
-        "what a worker costs that was just asked for is not in the allowance of the others",
-        "pipeline/supervisor.py",
-        "        # They spend from the allowance that the others have.\n        self._allow()\n",
-        "",
-        world="budgets",
-    ),
 )
