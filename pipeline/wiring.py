@@ -152,11 +152,6 @@ def close_books(here: JobAtHand, plan: Plan) -> dict[str, Any]:
     return made
 
 
-def export_books(here: JobAtHand, plan: Plan) -> None:
-    """Write what is missing of a finished run's cost tables. Raises nothing for want of them."""
-    write_exports(here.ledger, _accounts(here, plan))
-
-
 def _accounts(here: JobAtHand, plan: Plan) -> ReadAccounts:
     return cache(lambda: accounts_of(here.ledger, [shard.id for shard in plan.shards]))
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline import cli, wiring
-from pipeline.at_hand import open_job
+from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core.money import Buckets, NodePrice
 from pipeline.spot.signals import NoNotice
 from pipeline.telling import telling_worker
@@ -115,21 +115,26 @@ def test_a_run_tells_what_its_books_say(
     assert logging.getLogger("opentelemetry").level == logging.NOTSET
 
 
+def told_in_a_folder(place: Path) -> JobAtHand:
+    """A job of ten questions whose figures go to text files in `prom`."""
+    write(questions(10), str(place / "prompts" / "a.parquet"))
+    job = job_file(
+        place / "job.yaml",
+        name="questions",
+        input={"uri": "prompts/", "prompt": "question"},
+        output={"uri": "answers/"},
+        model={"id": "scripted://?window=8&tokens=5"},
+        metrics={"textfile": str(place / "prom")},
+    )
+    return open_job(str(job), "night")
+
+
 def test_nobody_hears_of_a_price_that_nobody_knows_nor_for_ever_of_a_worker_that_vanished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SPOTMILL_INSTANCE_TYPE", "SPOTMILL_INSTANCE_LIFECYCLE"):
         monkeypatch.delenv(name, raising=False)
-    write(questions(10), str(tmp_path / "prompts" / "a.parquet"))
-    job = job_file(
-        tmp_path / "job.yaml",
-        name="questions",
-        input={"uri": "prompts/", "prompt": "question"},
-        output={"uri": "answers/"},
-        model={"id": "scripted://?window=8&tokens=5"},
-        metrics={"textfile": str(tmp_path / "prom")},
-    )
-    here = open_job(str(job), "night")
+    here = told_in_a_folder(tmp_path)
     plan = wiring.plan(here)
     vanished = tmp_path / "prom" / "spotmill-night@w-gone.prom"
     # What it beat last is all that is left of it, in the store and in its file.
@@ -152,16 +157,7 @@ def test_nobody_hears_of_a_price_that_nobody_knows_nor_for_ever_of_a_worker_that
 def test_books_that_were_closed_and_not_told_of_are_told_by_whoever_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(questions(10), str(tmp_path / "prompts" / "a.parquet"))
-    job = job_file(
-        tmp_path / "job.yaml",
-        name="questions",
-        input={"uri": "prompts/", "prompt": "question"},
-        output={"uri": "answers/"},
-        model={"id": "scripted://?window=8&tokens=5"},
-        metrics={"textfile": str(tmp_path / "prom")},
-    )
-    here = open_job(str(job), "night")
+    here = told_in_a_folder(tmp_path)
     plan = wiring.plan(here)
     wiring.run_worker(here, NoNotice(), "w-1")
     closed = wiring.close_books(here, plan)
@@ -170,7 +166,7 @@ def test_books_that_were_closed_and_not_told_of_are_told_by_whoever_comes_next(
     # As if its process had died before.
     file.unlink()
     for _ in range(2):
-        assert cli.resume(str(job), "night", no_prefect=True, as_json=True) == 0
+        assert cli.resume(here.uri, "night", no_prefect=True, as_json=True) == 0
         assert file.read_text() == told
         assert json.loads(capsys.readouterr().out)["finished_at"] == closed["finished_at"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import polars as pl
 import pytest
 
 from pipeline import proving, wiring
+from pipeline.accounts import accounts_of
 from pipeline.at_hand import JobAtHand, open_job
 from pipeline.core import layout
 from pipeline.core.money import Buckets, NodePrice, dollars
+from pipeline.dataset.plan_file import Plan
 from pipeline.documents import dump
 from pipeline.exports.costs import encode_costs
+from pipeline.exports.writing import write_exports
 from pipeline.spot.signals import NoNotice
 from pipeline.stores.faults import NO_FAULT, REFUSED, Call, Fault, FaultyStore
 from tests.e2e.house import job_file, questions, write
@@ -77,6 +81,11 @@ def refusing(here: JobAtHand, refused: Callable[[Call], bool]) -> JobAtHand:
     return replace(here, store=FaultyStore(here.store, faults))
 
 
+def export(here: JobAtHand, plan: Plan) -> None:
+    shards = [shard.id for shard in plan.shards]
+    write_exports(here.ledger, partial(accounts_of, here.ledger, shards))
+
+
 def test_they_are_written_as_the_books_are_closed(here: JobAtHand) -> None:
     run = close(here)
     costs = pl.read_parquet(body(here, TABLES[0]))
@@ -113,7 +122,7 @@ def test_what_is_there_is_left_alone_and_costs_no_reading(here: JobAtHand) -> No
         calls.append(call)
         return False
 
-    wiring.export_books(refusing(here, noted), wiring.planned(here))
+    export(refusing(here, noted), wiring.planned(here))
     assert [call.verb for call in calls] == ["list", "list"]
 
 
@@ -182,7 +191,7 @@ def test_a_run_that_is_not_finished_has_no_tables(
     here: JobAtHand, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        wiring.export_books(here, wiring.planned(here))
+        export(here, wiring.planned(here))
     assert "the run is not finished" in caplog.text
     assert [here.store.get(key) for key in TABLES] == [None, None]
 
