@@ -89,17 +89,26 @@ def _walk(
             _walk(value, here, lines, source, seen)
 
 
+class _Constructor(SafeConstructor):
+    """With a table of its own: lm-format-enforcer, which vLLM imports, makes text of every date for
+    all who share PyYAML's."""
+
+
+_Constructor.add_constructor(
+    "tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_timestamp
+)
+
 _NO_VALUE = (ValueError, KeyError, AttributeError, OverflowError)
 """What PyYAML lets pass of what is no value of the kind it looks like, such as 2026-11-31."""
 
 
 def _constructed(root: yaml.Node, source: str) -> Any:
     try:
-        return SafeConstructor().construct_document(root)
+        return _Constructor().construct_document(root)
     except _NO_VALUE:
         for node in _scalars(root, set()):
             try:
-                SafeConstructor().construct_document(node)
+                _Constructor().construct_document(node)
             except _NO_VALUE as problem:
                 raise JobInvalid(
                     f"{node.value!r} looks like a {node.tag.rpartition(':')[2]} and is none",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from textwrap import dedent
 
 import pytest
@@ -112,6 +114,18 @@ def test_what_looks_like_a_value_and_is_none_is_refused_with_its_line(
     problem = refusal(f"name: a\ntags:\n  Day: {value}\n")
     assert problem.what.endswith(f"looks like a {kind} and is none")
     assert problem.where.endswith("line 3")
+
+
+def test_a_date_is_one_whatever_else_was_imported() -> None:
+    enforcer = """
+import lmformatenforcer.external.jsonschemaobjectutil
+from pipeline.yaml_lines import LinedYaml
+print(repr(LinedYaml.parse("day: 2026-11-28", "job.yaml").data["day"]))
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", enforcer], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "datetime.date(2026, 11, 28)\n"
 
 
 def test_a_control_character_is_explained() -> None:
