@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -11,7 +11,7 @@ from itertools import count
 
 from pipeline.beginning import Begun
 from pipeline.core.lease import BEATS_IN_A_LEASE
-from pipeline.core.money import Node, NodePrice
+from pipeline.core.money import MICROS_PER_SECOND, Bucket, Node, NodePrice
 from pipeline.core.portion import AttemptName, Claims, PortionName
 from pipeline.core.ports import Clock
 from pipeline.core.session import EngineStart, Session, State
@@ -24,6 +24,10 @@ from pipeline.timesheet import Timesheet
 log = logging.getLogger("spotmill.worker")
 
 _END_SECONDS = 20.0
+_LATE_BEATS = 1.5
+"""A thread that says nothing for so many beats is stuck in something: another one beats for it."""
+_STUCK_IN: Mapping[State, Bucket] = {"boot": "boot", "load": "load"}
+"""Where time goes in which nothing was said; at work, nothing comes of it."""
 _STUCK_SECONDS = 1_800.0
 """A worker that is busy for longer without a word is not believed to come back: beating ends."""
 
@@ -72,16 +76,18 @@ class Beats:
         try:
             yield
         except interruptions:
+            self.sheet.pass_to(self._clock.now(), "boot")
             self.end("ended", None, _END_SECONDS)
             raise
         except Exception as problem:
+            self.sheet.pass_to(self._clock.now(), "boot")
             self.end("failed", problem, _END_SECONDS)
             raise
 
     def tell_price(self, node: Node, share: Fraction, price: NodePrice) -> None:
         """Where the session is, on what `share` of it, and what an hour of that has cost from the
         beginning."""
-        self.sheet.price = price
+        self.sheet.cost_always(price)
         self.sheet.pass_to(self._clock.now(), "boot")
         self._own_beat_at = self._clock.now()
         self._session = replace(self._next("boot"), node=node, node_share=share)
@@ -102,19 +108,36 @@ class Beats:
 
     def loading(self) -> None:
         """This thread is going to be busy loading a model."""
-        self._session = self._next("load")
         self._own_beat_at = self._clock.now()
+        self._session = self._next("load")
+
+    def loaded(self) -> None:
+        """The model is there: whatever this thread is busy with now, it is no load."""
+        self._session = replace(self._session, state="work")
+
+    def own_up(self) -> None:
+        """Put time in which this thread was stuck where a beat in its stead has put it: an account
+        that was told only grows, bucket by bucket. To be called before that time goes elsewhere
+        than to steps of an engine, good or bad."""
+        now, (until, _) = self._clock.now(), self.sheet.so_far
+        if self._is_long(now - until):
+            self.sheet.pass_to(now, _STUCK_IN.get(self._session.state, "wasted"))
+
+    def _is_long(self, seconds: float) -> bool:
+        return seconds >= _LATE_BEATS * self._beat_seconds
 
     def _stand_in(self) -> None:
-        silent = self._clock.now() - self._own_beat_at
-        if not 1.5 * self._beat_seconds <= silent <= _STUCK_SECONDS:
+        now = self._clock.now()
+        silent = now - self._own_beat_at
+        if not self._is_long(silent) or silent > _STUCK_SECONDS:
             return
-        session = replace(self._session, beat=next(self._numbers), beat_at=self._clock.timestamp())
-        if session.state == "boot" or session.state == "load":
-            # Not through the sheet, which is the other thread's alone.
-            buckets = session.buckets.plus(session.state, round(silent * 1e6))
-            session = replace(session, buckets=buckets)
-        self._ledger.beat(session)
+        session = self._session
+        until, account = self.sheet.so_far
+        if self._is_long(now - until):
+            bucket = _STUCK_IN.get(session.state, "wasted")
+            account = account.plus(bucket, round((now - until) * MICROS_PER_SECOND))
+        told = session.at(account)
+        self._ledger.beat(replace(told, beat=next(self._numbers), beat_at=self._clock.timestamp()))
         self._look()
 
     def beat_when_due(self) -> None:
@@ -123,6 +146,7 @@ class Beats:
         if feed is None or self._beating or self._clock.now() < self._beat_after:
             return
         self._beating = True
+        self.own_up()
         self._own_beat_at = self._clock.now()
         self._beat_after = self._own_beat_at + self._beat_seconds
         session = self._session = self._next("work")

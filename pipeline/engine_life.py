@@ -86,6 +86,7 @@ class EngineLife:
 
     def replace(self, feed: Feed) -> None:
         """Start another engine and see it work. Raises `EngineDied` when this node gives none."""
+        self._beats.loading()
         self.close()
         try:
             engine = self._load(own_process=True)
@@ -101,10 +102,13 @@ class EngineLife:
 
     def _load(self, own_process: bool) -> Engine:
         self._beats.loading()
-        engine = self._load_engine(own_process)
-        self._sheet.pass_to(self._clock.now(), "load")
+        try:
+            engine = self._load_engine(own_process)
+        finally:
+            self._sheet.pass_to(self._clock.now(), "load")
         self._engine = engine
         self._beats.engine_start = self._engine_start()
+        self._beats.loaded()
         return engine
 
 

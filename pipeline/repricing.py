@@ -35,7 +35,7 @@ class Repricing:
         price = self._quotes.price()
         if price.usd_per_hour is not None:
             log.info("an hour costs %s USD: %s", price.usd_per_hour, price.source)
-            sheet.price = price
+            sheet.cost_always(price)
 
     def look_after(self, feed: Feed) -> None:
         """Ask when it is time to, and have `feed` count at a price that is another."""

@@ -15,32 +15,54 @@ from pipeline.core.money import (
 )
 from pipeline.core.portion import AttemptName
 from pipeline.core.rows import EngineMetrics, TokenCounts
-from pipeline.core.spans import Span, spans_of
+from pipeline.core.spans import Account, Span, spans_of
 from pipeline.held import HeldShard
 
 
 class Timesheet:
-    """Told in which bucket time passes; `settle` says to which shards. Starts at `now`."""
+    """Told in which bucket time passes; `settle` says to which shards. Starts at `now`.
+
+    One thread calls it; `so_far` any thread may read.
+    """
 
     def __init__(self, now: float, boot_micros: int, price: NodePrice = UNKNOWN_PRICE) -> None:
-        self.price = price
-        self.buckets = Buckets(boot=boot_micros)
-        self.earlier: tuple[Span, ...] = ()
+        self.so_far = (now, Account(price, Buckets(boot=boot_micros)))
+        """Until when it was told, and the account by then. Replaced in one go."""
         self.decoded = 0
         self.unshared = 0
         self.draft_proposed = 0
         self.draft_accepted = 0
-        self._mark = now
         self._unshared_useful = 0
         self._decoded_of: dict[AttemptName, int] = {}
         self._metrics = EngineMetrics()
 
+    @property
+    def price(self) -> NodePrice:
+        return self.so_far[1].price
+
+    @property
+    def buckets(self) -> Buckets:
+        return self.so_far[1].buckets
+
+    @property
+    def earlier(self) -> tuple[Span, ...]:
+        return self.so_far[1].earlier
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return self.so_far[1].spans
+
+    def cost_always(self, price: NodePrice) -> None:
+        """All seconds until now had this price, which is the first one that is known."""
+        until, account = self.so_far
+        self.so_far = (until, Account(price, account.buckets))
+
     def pass_to(self, now: float, bucket: Bucket, shard: HeldShard | None = None) -> None:
         """Put the time since the last call into `bucket`, charged to `shard` if it is overhead."""
-        micros = round((now - self._mark) * MICROS_PER_SECOND)
+        until, account = self.so_far
+        micros = round((now - until) * MICROS_PER_SECOND)
         # Moved by whole microseconds, so that what rounding leaves is counted next time.
-        self._mark += micros / MICROS_PER_SECOND
-        self.buckets = self.buckets.plus(bucket, micros)
+        self.so_far = (until + micros / MICROS_PER_SECOND, account.plus(bucket, micros))
         if bucket == "useful":
             self._unshared_useful += micros
         elif shard is not None:
@@ -77,10 +99,6 @@ class Timesheet:
         return decoded
 
     @property
-    def spans(self) -> tuple[Span, ...]:
-        return spans_of(self.price, self.buckets, self.earlier)
-
-    @property
     def all_shared(self) -> bool:
         """Whether no second waits to be shared out, with the price that it had."""
         return self._unshared_useful == 0
@@ -90,10 +108,8 @@ class Timesheet:
         for shard in held:
             before = spans_of(self.price, shard.buckets, shard.earlier)
             shard.earlier = tuple(s for s in before if s.price != price and s.buckets.total)
-        before = spans_of(self.price, self.buckets, self.earlier)
-        # A price that comes back goes on where it was left.
-        self.earlier = tuple(span for span in before if span.price != price)
-        self.price = price
+        until, account = self.so_far
+        self.so_far = (until, account.repriced(price))
 
     def count_unshared(self, decoded: int) -> None:
         """Tokens that were decoded, and paid for, for no shard."""
@@ -107,10 +123,12 @@ class Timesheet:
     def write_off(self, shard: HeldShard) -> None:
         """Useful time of a shard that somebody else finished: it was wasted after all."""
         useful = {price: spent.useful for price, spent in shard.earlier}
-        self.earlier = tuple(
-            Span(price, _wasted(spent, useful.get(price, 0))) for price, spent in self.earlier
+        until, account = self.so_far
+        earlier = tuple(
+            Span(price, _wasted(spent, useful.get(price, 0))) for price, spent in account.earlier
         )
-        self.buckets = _wasted(self.buckets, shard.buckets.useful)
+        buckets = _wasted(account.buckets, shard.buckets.useful)
+        self.so_far = (until, Account(account.price, buckets, earlier))
 
     def _gain(self, shard: HeldShard, decoded: int) -> int:
         return max(0, decoded - self._decoded_of.get(shard.name, 0))

@@ -170,6 +170,7 @@ class Worker:
 
     def _save_before_loading(self, saver: Saver) -> None:
         """A load takes minutes in which nothing is saved, and saves may be on their way already."""
+        self._beats.loading()
         for _ in range(2):
             saver.save_everything()
             self._errands.wait(_SAVE_SECONDS)
@@ -203,6 +204,8 @@ class Worker:
             self._errands.wait(_POLL_SECONDS)
         else:
             self._clock.sleep(_POLL_SECONDS)
+        # A process that stood still for long did not wait.
+        self._beats.own_up()
         self._sheet.pass_to(self._clock.now(), "idle", next(iter(feed.held.values()), None))
 
     # The end.
@@ -233,6 +236,7 @@ class Worker:
         return self._departure.certain and self._departure.is_due(within_seconds=_CLAIM_SECONDS)
 
     def _leave(self, end: AttemptEnd, problem: Exception | None = None) -> None:
+        self._beats.own_up()
         seconds = self._departure.seconds_left(_DRAIN_SECONDS)
         if self._saver is not None:
             self._saver.drain(end, seconds * 3 / 4)

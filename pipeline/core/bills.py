@@ -26,8 +26,8 @@ class SessionBill:
 
     Of its `decoded` tokens, `unshared` were for no shard; `attempts` are those decoded by attempt,
     where it did not publish the shard itself. `start` says how its engine came about. One that did
-    not end may have lived longer: by `lease_micros`, while the store answered and neither machine
-    nor engine stood still, since it beats more often than that. `began_at` is when its process did,
+    not end may have lived longer: by `lease_micros`, while the store answered and the machine did
+    not stand still, since it beats more often than that. `began_at` is when its process did,
     by its own clock. Its prices are those of its `node_share` of the machine. One that never told a
     price lived for `untold_micros`, which are not in its `spans`.
     """

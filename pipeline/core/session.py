@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.core.bills import ENDED, SessionBill
 from pipeline.core.money import (
@@ -17,8 +17,10 @@ from pipeline.core.money import (
     NodePrice,
 )
 from pipeline.core.portion import AttemptName
-from pipeline.core.spans import Span, account_to_json, all_seconds, charges, spans_of
+from pipeline.core.spans import Account, Span, account_to_json, all_seconds, charges, spans_of
 from pipeline.core.times import earlier_by
+
+K = TypeVar("K")
 
 State = Literal["boot", "load", "work", "drain", "ended", "failed"]
 
@@ -147,6 +149,22 @@ class Session:
         """Whether it had not given the attempt up by its last beat, as far as that tells."""
         given_up = not name.portion and name.shard_id not in self.shards
         return self.account(name) is not None and not given_up
+
+    def at(self, account: Account) -> Session:
+        """The same session once its account is this one. What it did for shards it did before."""
+        now = replace(self, price=account.price, buckets=account.buckets, earlier=account.earlier)
+        if account.price == self.price:
+            return now
+
+        def before(each: Mapping[K, ShardAccount]) -> dict[K, ShardAccount]:
+            return {key: one.repriced(self.price) for key, one in each.items()}
+
+        return replace(
+            now,
+            shards=before(self.shards),
+            dropped=before(self.dropped),
+            portions=before(self.portions),
+        )
 
     @property
     def untold(self) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from pipeline.core.money import Buckets, NodePrice, dollars, sum_of
+from pipeline.core.money import Bucket, Buckets, NodePrice, dollars, sum_of
 
 
 class Span(NamedTuple):
@@ -28,6 +29,28 @@ def spans_of(price: NodePrice, buckets: Buckets, earlier: Sequence[Span]) -> tup
     """All spans of an account whose `buckets` are those of all prices together: the `earlier` ones,
     and what is left for `price`, which is the newest."""
     return (*earlier, Span(price, buckets - all_seconds(earlier)))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A worker's seconds at every price: `buckets`, of which `earlier` had others than `price`."""
+
+    price: NodePrice
+    buckets: Buckets = Buckets()
+    earlier: tuple[Span, ...] = ()
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return spans_of(self.price, self.buckets, self.earlier)
+
+    def plus(self, bucket: Bucket, micros: int) -> Account:
+        """With so much more, at the present price."""
+        return replace(self, buckets=self.buckets.plus(bucket, micros))
+
+    def repriced(self, price: NodePrice) -> Account:
+        """From now on seconds have this price; one that comes back goes on where it was left."""
+        earlier = tuple(span for span in self.spans if span.price != price)
+        return Account(price, self.buckets, earlier)
 
 
 def account_to_json(spans: Sequence[Span]) -> dict[str, Any]:

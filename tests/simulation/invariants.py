@@ -113,9 +113,10 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
         if told + later.get(worker_id, 0.0) < due.total / 1e6 - _ROUNDING:
             yield f"{worker_id}: {told} s billed, {later} s after the closing, {due}"
         lived = round((worker.process.second_of(session.beat_at) - worker.process.born_at) * 1e6)
-        billed_all = session.buckets.total == lived
-        # Another thread beats for one that is late, without its latest seconds.
-        if session.buckets.total > lived or (session.over and not billed_all):
+        unbilled = lived - session.buckets.total
+        # A beat in a worker's stead knows of all but of what goes on, where that is not long yet.
+        least = 1 if session.over else 1.5 * universe.night.pace.lease_seconds / 4 * 1e6
+        if not 0 <= unbilled < least:
             yield f"{worker_id}: billed {session.buckets.total} of {lived} microseconds"
         in_time = universe.bucket.written_at[session_key(RUN, worker_id)] < closing_since
         if session.over and in_time:
@@ -129,8 +130,8 @@ def _lives(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     """How long those that never ended lived, beside what the books say of it."""
     night, closer = universe.night, universe.closed_by[manifest["started_at"]]
     closed_at = closer.second_of(manifest["finished_at"])
-    # Neither the store, nor a machine, nor an engine with a row that hangs it stands still.
-    always_beats = night.answers and not night.freezes and not night.poison
+    # Neither the store nor a machine stands still.
+    always_beats = night.answers and not night.freezes
     sessions = universe.ledger.sessions()
     for worker in manifest["workers"]:
         if worker["state"] in ENDED:
@@ -139,6 +140,8 @@ def _lives(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
         uncertain = worker["uncertain"]
         unbilled = -process.born_at - sum(worker["seconds"].values())
         beyond = min(closed_at, process.over_at or math.inf) + unbilled
+        if beyond < -_ROUNDING:
+            yield f"{process.name}: billed for {-beyond} s more than it lived"
         at_most = uncertain["until_closed"]["seconds"]
         # Two machines' clocks: what they are wrong by is in it, and it is never less than nothing.
         wrong = closer.skew - process.skew

@@ -65,8 +65,8 @@ MUTANTS = (
         "seconds-twice",
         "waiting is billed again in the bucket that comes next",
         "pipeline/timesheet.py",
-        "        self._mark += micros / MICROS_PER_SECOND\n",
-        '        self._mark += 0 if bucket == "idle" else micros / MICROS_PER_SECOND\n',
+        "until + micros / MICROS_PER_SECOND, account",
+        'until + (0 if bucket == "idle" else micros / MICROS_PER_SECOND), account',
     ),
     Mutant(
         "seconds-lost",
