@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -93,10 +93,10 @@ class _Constructor(SafeConstructor):
     """With a table of its own: lm-format-enforcer, which vLLM imports, makes text of every date for
     all who share PyYAML's."""
 
+    yaml_constructors: ClassVar = SafeConstructor.yaml_constructors | {
+        "tag:yaml.org,2002:timestamp": SafeConstructor.construct_yaml_timestamp
+    }
 
-_Constructor.add_constructor(
-    "tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_timestamp
-)
 
 _NO_VALUE = (ValueError, KeyError, AttributeError, OverflowError)
 """What PyYAML lets pass of what is no value of the kind it looks like, such as 2026-11-31."""
