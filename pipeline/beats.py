@@ -188,7 +188,7 @@ class Beats:
     def end(self, state: State, problem: Exception | None, seconds: float) -> None:
         """The last beat, which lets all leases go; given up after `seconds`.
 
-        Beats on their way are waited for first: one that arrived later would undo the last.
+        What is on its way is waited for first, since it may have something to tell.
         """
         over_at = self._clock.now() + seconds
         self._errands.finish(seconds * 2 / 3)
@@ -201,7 +201,7 @@ class Beats:
         def failed(failure: Exception) -> None:
             log.warning("last beat not saved, its leases have to run out: %s", failure)
 
-        self._errands.send(lambda: self._ledger.beat(session), done, failed)
+        self._errands.send(lambda: self._ledger.end(session), done, failed)
         self._errands.finish(max(0.0, over_at - self._clock.now()))
 
     @property

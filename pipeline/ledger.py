@@ -48,6 +48,7 @@ class Ledger:
         self._files = files
         self.portions = PortionLedger(store, run_id, files, get_all)
         self._leases: dict[str, Lease] = {}
+        self._ended: dict[str, Session] = {}
 
     # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.
 
@@ -108,8 +109,23 @@ class Ledger:
     def beat(self, session: Session) -> None:
         self._store.put(layout.session_key(self.run_id, session.worker_id), dump(session.to_json()))
 
+    def end(self, session: Session) -> None:
+        """The session's last beat: whatever beat of it arrives later does not count."""
+        key = layout.last_beat_key(self.run_id, session.worker_id)
+        self._store.create(key, dump(session.to_json()))
+        self.beat(session)
+
     def session(self, worker_id: str) -> Session | None:
-        return self._parsed(layout.session_key(self.run_id, worker_id), Session.from_json)
+        """As its last beat left it, if it has ended."""
+        last = layout.last_beat_key(self.run_id, worker_id)
+        if last not in self._ended:
+            ended = self._parsed(last, Session.from_json)
+            if ended is None:
+                key = layout.session_key(self.run_id, worker_id)
+                return self._parsed(key, Session.from_json)
+            # A last beat never changes, so one read is enough for good.
+            self._ended[last] = ended
+        return self._ended[last]
 
     def worker_ids(self) -> list[str]:
         """Every worker that has a session."""
@@ -117,9 +133,21 @@ class Ledger:
         return [worker for key in keys if (worker := layout.worker_of_session(key)) is not None]
 
     def sessions(self) -> dict[str, Session]:
-        keys = [layout.session_key(self.run_id, worker_id) for worker_id in self.worker_ids()]
-        found = self._all_parsed(keys, Session.from_json)
+        """As their last beats left those that have ended."""
+        keys = self._session_keys()
+        unread = [key for key in keys if key not in self._ended]
+        read = dict(zip(unread, self._all_parsed(unread, Session.from_json), strict=True))
+        ended = {key: one for key, one in read.items() if layout.worker_of_last_beat(key) and one}
+        self._ended |= ended
+        found = (self._ended.get(key) or read[key] for key in keys)
         return {session.worker_id: session for session in found if session is not None}
+
+    def _session_keys(self) -> list[str]:
+        """Where each session is to be read: its last beat, where there is one."""
+        keys = self._store.list(layout.sessions_prefix(self.run_id))
+        found = {worker: key for key in keys if (worker := layout.worker_of_session(key))}
+        last = {worker: key for key in keys if (worker := layout.worker_of_last_beat(key))}
+        return list((found | last).values())
 
     # Money.
 

@@ -101,6 +101,11 @@ def session_key(run_id: str, worker_id: str) -> str:
     return f"{sessions_prefix(run_id)}{worker_id}.json"
 
 
+def last_beat_key(run_id: str, worker_id: str) -> str:
+    """A session's last beat, made once: no beat that arrives late undoes it."""
+    return f"{sessions_prefix(run_id)}ended/{worker_id}.json"
+
+
 def checkpoints_prefix(run_id: str, shard_id: int | None = None) -> str:
     every = f"{run_prefix(run_id)}checkpoints/"
     return every if shard_id is None else f"{every}{shard_id:05d}/"
@@ -197,6 +202,11 @@ def ask_of(key: str) -> tuple[int, str, int] | None:
 
 def worker_of_session(key: str) -> str | None:
     found = re.search(r"/sessions/([^/]+)\.json$", key)
+    return found[1] if found else None
+
+
+def worker_of_last_beat(key: str) -> str | None:
+    found = re.search(r"/sessions/ended/([^/]+)\.json$", key)
     return found[1] if found else None
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from pipeline.core.bills import ENDED
 from pipeline.core.errors import EngineDied, RowRejected
-from pipeline.core.layout import session_key
 from pipeline.core.outlived import outlived
 from pipeline.core.portion import AttemptName
 from pipeline.core.rows import FinishedRow, Request
@@ -21,7 +20,7 @@ from pipeline.verify import problems
 from tests.simulation.memory_rows import JsonFormat, Row
 from tests.simulation.night import Night
 from tests.simulation.records import attempt_name, broken_records
-from tests.simulation.universe import ENGINE, RUN, Universe, WorkerProcess
+from tests.simulation.universe import ENGINE, Universe, WorkerProcess
 
 QUARANTINED = "quarantined"
 _CALLS_OF_A_RECORD = 4
@@ -118,7 +117,7 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
         least = 1 if session.over else 1.5 * universe.night.pace.lease_seconds / 4 * 1e6
         if not 0 <= unbilled < least:
             yield f"{worker_id}: billed {session.buckets.total} of {lived} microseconds"
-        in_time = universe.bucket.written_at[session_key(RUN, worker_id)] < closing_since
+        in_time = universe.told_at(session) < closing_since
         if session.over and in_time:
             if worker_id not in billed:
                 yield f"{worker_id}: its bill is not in the run's"
@@ -170,7 +169,7 @@ def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     if published + wasted > decoded:
         yield f"{published} tokens published and {wasted} wasted, but only {decoded} decoded"
     closing_since = universe.closing_since[manifest["started_at"]]
-    last_words = (universe.bucket.written_at[session_key(RUN, name)] for name in sessions)
+    last_words = (universe.told_at(session) for session in sessions.values())
     if all(second < closing_since for second in last_words):
         recorded = _recorded(universe, sessions)
         if published + wasted != recorded:

@@ -55,7 +55,7 @@ def _manifests(universe: Universe) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _overwritten(universe: Universe) -> Iterator[str]:
     for key in universe.bucket.put_at:
-        if not key.startswith(_MAY_CHANGE):
+        if not key.startswith(_MAY_CHANGE) or layout.worker_of_last_beat(key):
             yield f"{key} was put, though only a create may make it"
 
 
@@ -101,7 +101,7 @@ def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> It
         next_lease = layout.lease_key(RUN, shard_id, epoch + 1)
         # Nobody need look at a take any more that came when all the portion's rows were there.
         taken_at = made_at.get(next_take, -math.inf) if name.portion else made_at[next_lease]
-        if universe.bucket.written_at[layout.session_key(RUN, worker)] >= taken_at:
+        if universe.told_at(sessions[worker]) >= taken_at:
             continue
         decoded = tokens["output"] + tokens["wasted"]
         buckets = Buckets.from_seconds(attempt["seconds"])

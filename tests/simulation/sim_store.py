@@ -38,10 +38,6 @@ ObjectKind: TypeAlias = Literal[
     "allowance.json",
 ]
 _MADE_ONCE = frozenset({"data", "leases", "checkpoints", "manifest.json"})
-BEATS_ARRIVE_LATE = False
-"""Whether a beat whose worker was told that it failed may land on a newer one. A network can do
-that; sessions, which are put and not created, then tell less than they told before, and `verify`
-rightly objects to a run closed on them. Until beats are ordered, such beats are lost instead."""
 _FAILURES = (Effect.REFUSED, Effect.TORN, Effect.LOST)
 Trace: TypeAlias = Callable[[float, str, str, str, str], None]
 """Told second, process, verb, key, and what came of it."""
@@ -143,8 +139,6 @@ class SimStore:
         ordinal = self.calls
         self.calls += 1
         blow = bucket.strikes.get((process.name, ordinal)) or self._blow(verb, key)
-        if blow == "late" and kind_of(key) == "sessions" and not BEATS_ARRIVE_LATE:
-            blow = Effect.REFUSED
         if blow == "killed before":
             self._told(verb, key, blow)
             scheduler.die()

@@ -27,7 +27,7 @@ from pipeline.core.errors import (
     StoreUnavailable,
     WorkersFailed,
 )
-from pipeline.core.layout import lease_key, take_key
+from pipeline.core.layout import last_beat_key, lease_key, session_key, take_key
 from pipeline.core.manifest import Provenance
 from pipeline.core.money import Node, NodePrice
 from pipeline.core.portion import AttemptName
@@ -190,6 +190,11 @@ class Universe:
     def worker_of(self, session: Session) -> WorkerProcess:
         """The process whose session it is, whatever id that got."""
         return self.workers[session.nonce]
+
+    def told_at(self, session: Session) -> float:
+        """When what is known of it was stored."""
+        key = last_beat_key if session.over else session_key
+        return self.bucket.written_at[key(RUN, session.worker_id)]
 
     def _launch(self, worker_id: str) -> Process:
         lives = sum(worker.worker_id == worker_id for worker in self.workers.values())

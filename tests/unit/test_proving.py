@@ -234,7 +234,7 @@ SPOILT: dict[str, tuple[Callable[[Disk], object], str]] = {
         "shard 00001: epoch 1: runs/night/leases/00001/000001.json is missing",
     ),
     "a session gone": (
-        lambda disk: (disk.run / "sessions/w1.json").unlink(),
+        lambda disk: shutil.rmtree(disk.run / "sessions"),
         "epoch 1: worker 'w1' has no session",
     ),
     "a marker": (
