@@ -145,9 +145,11 @@ class Feed:
         if not self._sheet.all_shared:
             return False
         before = self._sheet.price
-        self._sheet.reprice(price, self.held.values())
+        # First what is over, then what goes on, then the price: should something be raised in
+        # between, what was before it has the price that it had.
         self.dropped = {shard: one.repriced(before) for shard, one in self.dropped.items()}
         self.portions = {name: one.repriced(before) for name, one in self.portions.items()}
+        self._sheet.reprice(price, self.held.values())
         return True
 
     def drop(self, shard: HeldShard) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.core.money import (
     MICROS_PER_SECOND,
@@ -19,6 +19,19 @@ from pipeline.core.spans import Account, Span, spans_of
 from pipeline.held import HeldShard
 
 
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Decoded in all, `unshared` of them for no shard; and what each attempt had been seen to have
+    decoded. Replaced in one go, so that none is counted twice."""
+
+    decoded: int = 0
+    unshared: int = 0
+    by_attempt: Mapping[AttemptName, int] = field(default_factory=dict)
+
+    def plus(self, seen: Mapping[AttemptName, int], gained: int) -> _Tokens:
+        return _Tokens(self.decoded + gained, self.unshared, {**self.by_attempt, **seen})
+
+
 class Timesheet:
     """Told in which bucket time passes; `settle` says to which shards. Starts at `now`.
 
@@ -28,12 +41,10 @@ class Timesheet:
     def __init__(self, now: float, boot_micros: int, price: NodePrice = UNKNOWN_PRICE) -> None:
         self.so_far = (now, Account(price, Buckets(boot=boot_micros)))
         """Until when it was told, and the account by then. Replaced in one go."""
-        self.decoded = 0
-        self.unshared = 0
+        self._tokens = _Tokens()
         self.draft_proposed = 0
         self.draft_accepted = 0
         self._unshared_useful = 0
-        self._decoded_of: dict[AttemptName, int] = {}
         self._metrics = EngineMetrics()
 
     @property
@@ -77,7 +88,9 @@ class Timesheet:
         """Share useful time and draft tokens since the last settling by the tokens decoded in it.
 
         Returns what each held shard's attempt has decoded so far. Time in which nothing was
-        decoded yet (prefill) is shared equally.
+        decoded yet (prefill) is shared equally. An exception may be raised into it at any moment,
+        as Prefect does to stop a flow: what is shared out is taken away first, so that it may be
+        in no shard's account, and is in none twice.
         """
         decoded = {name: shard.decoded(tokens) for name, shard in held.items()}
         busy = [s for s, shard in held.items() if shard.running or self._gain(shard, decoded[s])]
@@ -85,18 +98,26 @@ class Timesheet:
         proposed = share_out(m.draft_proposed - self._metrics.draft_proposed, weights)
         accepted = share_out(m.draft_accepted - self._metrics.draft_accepted, weights)
         useful = share_out(self._unshared_useful, weights)
+        if not weights:
+            return decoded
+        self._unshared_useful = 0
+        self._metrics = m
+        self._tokens = self._tokens.plus({s: decoded[s] for s in busy}, sum(weights.values()))
+        self.draft_proposed += sum(proposed.values())
+        self.draft_accepted += sum(accepted.values())
         for s in weights:
             shard = held[s]
             shard.buckets = shard.buckets.plus("useful", useful[s])
             shard.tokens += TokenCounts(draft_proposed=proposed[s], draft_accepted=accepted[s])
-            self.decoded += weights[s]
-            self._decoded_of[s] = decoded[s]
-        if weights:
-            self._unshared_useful = 0
-            self.draft_proposed += m.draft_proposed - self._metrics.draft_proposed
-            self.draft_accepted += m.draft_accepted - self._metrics.draft_accepted
-            self._metrics = m
         return decoded
+
+    @property
+    def decoded(self) -> int:
+        return self._tokens.decoded
+
+    @property
+    def unshared(self) -> int:
+        return self._tokens.unshared
 
     @property
     def all_shared(self) -> bool:
@@ -113,8 +134,10 @@ class Timesheet:
 
     def count_unshared(self, decoded: int) -> None:
         """Tokens that were decoded, and paid for, for no shard."""
-        self.decoded += decoded
-        self.unshared += decoded
+        known = self._tokens
+        self._tokens = replace(
+            known, decoded=known.decoded + decoded, unshared=known.unshared + decoded
+        )
 
     def engine_replaced(self) -> None:
         """The next engine counts its metrics from nothing."""
@@ -131,7 +154,7 @@ class Timesheet:
         self.so_far = (until, Account(account.price, buckets, earlier))
 
     def _gain(self, shard: HeldShard, decoded: int) -> int:
-        return max(0, decoded - self._decoded_of.get(shard.name, 0))
+        return max(0, decoded - self._tokens.by_attempt.get(shard.name, 0))
 
 
 def _wasted(spent: Buckets, useful_micros: int) -> Buckets:

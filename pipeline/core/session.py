@@ -22,7 +22,7 @@ from pipeline.core.times import earlier_by
 
 K = TypeVar("K")
 
-State = Literal["boot", "load", "work", "drain", "ended", "failed"]
+State = Literal["boot", "load", "work", "ended", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Session:
         """Whether it never said that it had an engine to give rows to."""
         began = self.buckets.useful or self.rows or self.decoded or self.shards or self.dropped
         began = began or bool(self.portions)
-        return self.state not in ("work", "drain") and not began
+        return self.state != "work" and not began
 
     def account(self, name: AttemptName) -> ShardAccount | None:
         """What it says of an attempt that did not publish."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from tests.unit.strategies import (
     texts,
 )
 
-states = st.sampled_from(["load", "work", "drain", "ended", "failed"])
+states = st.sampled_from(get_args(State))
 sessions = st.builds(
     Session,
     worker_id=texts,
@@ -112,7 +113,7 @@ def test_seconds_that_nobody_can_price_yet_are_uncertain(session: Session) -> No
 
 @pytest.mark.parametrize(
     ("state", "over"),
-    [("load", False), ("work", False), ("drain", False), ("ended", True), ("failed", True)],
+    [("boot", False), ("load", False), ("work", False), ("ended", True), ("failed", True)],
 )
 @given(sessions)
 def test_only_an_ended_session_is_over(state: State, over: bool, session: Session) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import FrameType
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,3 +154,61 @@ def test_a_price_waits_for_seconds_that_nobody_can_be_charged_with_yet() -> None
     night.sheet.pass_to(1.0, "useful")
     night.settle()
     assert not night.sheet.all_shared
+
+
+class Raised(BaseException):
+    """What a flow is stopped by, in the middle of anything."""
+
+
+def raising_at(moment: int) -> Callable[[FrameType, str, object], Any]:
+    """A tracer that raises before the opcode of this number in `settle` and what it calls of ours:
+    what the collector of garbage calls in between swallows it."""
+    left = moment
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if not frame.f_globals["__name__"].startswith(("pipeline.", "tests.")):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                raise Raised
+        return trace
+
+    return trace
+
+
+def settled_but_for(moment: int) -> tuple[Night, bool]:
+    """A night that is settled twice, the first time only up to this moment; whether it was."""
+    night = Night()
+    night.sheet.pass_to(8.0, "useful")
+    for shard, tokens in zip(night.shards, (3, 1, 4), strict=True):
+        night.decode(shard, tokens)
+    night.drafts = 8
+    before = sys.gettrace()
+    sys.settrace(raising_at(moment))
+    try:
+        night.settle()
+    except Raised:
+        stopped = True
+    else:
+        stopped = False
+    finally:
+        sys.settrace(before)
+    night.settle()
+    return night, stopped
+
+
+def test_whatever_is_raised_at_any_moment_nothing_is_counted_twice() -> None:
+    moment, stopped = 0, True
+    while stopped:
+        night, stopped = settled_but_for(moment)
+        charged = sum((shard.buckets for shard in night.shards), Buckets())
+        assert charged.useful <= night.sheet.buckets.useful == 8_000_000, moment
+        assert night.sheet.decoded == 8, moment
+        assert night.sheet.draft_proposed <= 8, moment
+        assert sum(shard.tokens.draft_proposed for shard in night.shards) <= 8, moment
+        moment += 1
+    assert moment > 200, "hardly a moment was tried"
+    assert charged.useful == 8_000_000
