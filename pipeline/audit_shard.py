@@ -206,7 +206,10 @@ def _claim_problems(
 
 def _strange_node(attempt: Attempt, session: Session) -> bool:
     """Whether it is not the worker's; of one that had not told yet, nobody knew it."""
-    return attempt.node != (Node() if attempt.price == UNTOLD_PRICE else session.node)
+    if attempt.price == UNTOLD_PRICE:
+        return attempt.node != Node()
+    # A beat that arrived late may lie over the one that told it.
+    return not session.untold and attempt.node != session.node
 
 
 def _strange_prices(attempt: Attempt, session: Session) -> set[NodePrice]:

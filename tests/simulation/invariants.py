@@ -102,6 +102,8 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{row['worker_id']}: negative seconds {row['seconds']}"
     billed = {worker["worker_id"]: worker for worker in workers}
     closing_since = universe.closing_since[manifest["started_at"]]
+    weather = universe.night.weather
+    lag = weather.stale_seconds if weather.stale else 0.0
     sessions = universe.ledger.sessions()
     after = outlived(manifest, (session.bill for session in sessions.values()))
     later = {worker.worker_id: worker.seconds for worker in after}
@@ -117,7 +119,8 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
         least = 1 if session.over else 1.5 * universe.night.pace.lease_seconds / 4 * 1e6
         if not 0 <= unbilled < least:
             yield f"{worker_id}: billed {session.buckets.total} of {lived} microseconds"
-        in_time = universe.told_at(session) < closing_since
+        # What a listing does not show yet is spent after the closing.
+        in_time = universe.told_at(session) < closing_since - lag
         if session.over and in_time:
             if worker_id not in billed:
                 yield f"{worker_id}: its bill is not in the run's"
