@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -11,7 +11,7 @@ from itertools import count
 
 from pipeline.beginning import Begun
 from pipeline.core.lease import BEATS_IN_A_LEASE
-from pipeline.core.money import MICROS_PER_SECOND, Bucket, Node, NodePrice
+from pipeline.core.money import Bucket, Node, NodePrice
 from pipeline.core.portion import AttemptName, Claims, PortionName
 from pipeline.core.ports import Clock
 from pipeline.core.session import EngineStart, Session, State
@@ -19,6 +19,7 @@ from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
+from pipeline.price_moves import Move, PriceMoves, account_at
 from pipeline.timesheet import Timesheet
 
 log = logging.getLogger("spotmill.worker")
@@ -33,10 +34,10 @@ _STUCK_SECONDS = 1_800.0
 
 
 class Beats:
-    """One session's beats after its first, from its `sheet`. `feed` and `engine_start` are given as
-    soon as there are any. One thread calls it. `told` is shown each session as it is beaten, and
-    must not take time; `look` is called beside each beat, in any thread, to see what there is to
-    see in the store."""
+    """One session's beats after its first, from its `sheet`. `feed`, `moves` of its price and
+    `engine_start` are given as soon as there are any. One thread calls it. `told` is shown each
+    session as it is beaten, and must not take time; `look` is called beside each beat, in any
+    thread, to see what there is to see in the store."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Beats:
         self.sheet = Timesheet(begun.at, begun.session.buckets.boot, begun.session.price)
         self.patience = patience
         self.feed: Feed | None = None
+        self.moves: PriceMoves | None = None
         self.engine_start: EngineStart | None = None
         self._ledger = ledger
         self._errands = errands
@@ -102,8 +104,8 @@ class Beats:
     @contextmanager
     def stood_in_for(self) -> Iterator[None]:
         """While this lasts, beats come from beside this thread whenever it is late with its own:
-        it loads a model, or waits for an engine that hangs."""
-        with self._errands.repeated(self._stand_in, self._beat_seconds / 2):
+        it loads a model, or waits for an engine that hangs. Prices are looked at, too."""
+        with self._errands.repeated(self._beside, self._beat_seconds / 2):
             yield
 
     def loading(self) -> None:
@@ -126,6 +128,11 @@ class Beats:
     def _is_long(self, seconds: float) -> bool:
         return seconds >= _LATE_BEATS * self._beat_seconds
 
+    def _beside(self) -> None:
+        if self.moves is not None:
+            self.moves.look()
+        self._stand_in()
+
     def _stand_in(self) -> None:
         now = self._clock.now()
         silent = now - self._own_beat_at
@@ -135,10 +142,17 @@ class Beats:
         until, account = self.sheet.so_far
         if self._is_long(now - until):
             bucket = _STUCK_IN.get(session.state, "wasted")
-            account = account.plus(bucket, round((now - until) * MICROS_PER_SECOND))
+            moves = self._moves_since(until, account.price) if bucket == "load" else ()
+            account = account_at(account, until, bucket, now, moves)
         told = session.at(account)
         self._ledger.beat(replace(told, beat=next(self._numbers), beat_at=self._clock.timestamp()))
         self._look()
+
+    def _moves_since(self, at: float, price: NodePrice) -> Iterable[Move]:
+        """Those that the load's end will tell of, too."""
+        if self.moves is None or not self.sheet.all_shared:
+            return ()
+        return self.moves.since(at, price, charged=self.feed is not None)
 
     def beat_when_due(self) -> None:
         """Say that this worker lives, and look whether what it holds is still its own."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from pipeline.beats import Beats
 from pipeline.core.errors import EngineDied, EngineFailed
-from pipeline.core.ports import Clock, Engine
+from pipeline.core.ports import Engine
 from pipeline.core.rows import Request, Sampling, TextPrompt
 from pipeline.core.session import EngineStart
 from pipeline.feed import Feed
+from pipeline.repricing import Repricing
 from pipeline.timesheet import Timesheet
 
 log = logging.getLogger("spotmill.worker")
@@ -28,14 +29,14 @@ class EngineLife:
         load_engine: Callable[[bool], Engine],
         engine_start: Callable[[], EngineStart | None],
         beats: Beats,
-        clock: Clock,
         sheet: Timesheet,
+        repricing: Repricing,
     ) -> None:
         self._load_engine = load_engine
         self._engine_start = engine_start
         self._beats = beats
-        self._clock = clock
         self._sheet = sheet
+        self._repricing = repricing
         self._engine: Engine | None = None
         self._deaths = 0
         self._progress = (-1, 0)
@@ -105,7 +106,7 @@ class EngineLife:
         try:
             engine = self._load_engine(own_process)
         finally:
-            self._sheet.pass_to(self._clock.now(), "load")
+            self._repricing.loaded(self._beats.feed)
         self._engine = engine
         self._beats.engine_start = self._engine_start()
         self._beats.loaded()

@@ -20,6 +20,7 @@ from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.portion_offers import PortionOffers
+from pipeline.price_moves import PriceMoves
 from pipeline.repricing import Repricing
 from pipeline.saver import Saver
 from pipeline.steering import Steering, Watching
@@ -78,10 +79,13 @@ class Worker:
         self._beats = beats
         self._sheet = beats.sheet
         self._patience = beats.patience
-        self._engine = EngineLife(load_engine, engine_start, self._beats, clock, self._sheet)
+        beats.moves = PriceMoves(quotes, clock)
+        self._repricing = Repricing(beats.moves, clock, self._sheet)
+        self._engine = EngineLife(
+            load_engine, engine_start, self._beats, self._sheet, self._repricing
+        )
         self._desk = Desk(settings, claimer, errands, clock, self._patience)
         self._steering = Steering(self._sheet, watching)
-        self._repricing = Repricing(quotes, settings.price_seconds, errands, clock)
         self._saver: Saver | None = None
         self._offers: PortionOffers | None = None
         self._saved_again = False
@@ -126,7 +130,6 @@ class Worker:
 
     def _begin(self, engine: Engine) -> tuple[Feed, Saver]:
         self._patience.answered()
-        self._repricing.before_work(self._sheet)
         provenance = self._provenance_of(engine)
         feed = self._beats.feed = Feed(engine, self._errands, self._clock, self._sheet)
         self._offers = PortionOffers(

@@ -10,9 +10,7 @@ from pipeline.core.money import Node
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop.
-    Every `price_seconds` it is looked whether an hour costs something else, which waits for no
-    answer."""
+    """`interruptions` are exceptions that mean "stop soon" when they are raised into the loop."""
 
     worker_id: str
     output_uri: str
@@ -20,7 +18,6 @@ class WorkerSettings:
     chunk_seconds: float
     lease_seconds: float
     node: Node
-    price_seconds: float = 5.0
     interruptions: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
 
     @property

@@ -143,6 +143,10 @@ UNTOLD_PRICE = NodePrice(usd_per_hour=None, source="not told yet")
 """What a session has until it was asked for: the first price that is found is its whole life's."""
 
 
+def micros_of(seconds: float) -> int:
+    return round(seconds * MICROS_PER_SECOND)
+
+
 def dollars(micros: int, usd_per_hour: Decimal | None) -> Decimal | None:
     """Price times time, to the `DOLLAR_GRAIN`; None when the price is unknown, unless there is no
     time to pay for."""

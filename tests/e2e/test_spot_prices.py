@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pipeline import wiring, working
+from pipeline import wiring
 from pipeline.at_hand import open_job
 from pipeline.core.manifest import charged_usd
 from pipeline.core.money import decimal_of
@@ -18,7 +17,6 @@ from pipeline.core.spans import charges
 from pipeline.prices import watch
 from pipeline.proving import verify
 from pipeline.spot.signals import NoNotice
-from pipeline.worker_settings import WorkerSettings
 from tests.doubles.ec2 import Ec2Api, Sold
 from tests.doubles.imds import Imds
 from tests.doubles.server import until_told
@@ -112,7 +110,6 @@ def test_a_price_that_moves_while_a_worker_works_is_in_its_bill(
     job: str, market: Ec2Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "ASK_SECONDS", 0.1)
-    monkeypatch.setattr(working, "WorkerSettings", partial(WorkerSettings, price_seconds=0.1))
     here = open_job(job, RUN)
     plan = wiring.plan(here)
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core.bills import ENDED
+from pipeline.core.budget import seconds_usd
 from pipeline.core.errors import EngineDied, RowRejected
 from pipeline.core.outlived import outlived
 from pipeline.core.portion import AttemptName
@@ -17,6 +18,7 @@ from pipeline.core.rows import FinishedRow, Request
 from pipeline.core.session import Session
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.verify import problems
+from tests.simulation.markets import Market, prices_between
 from tests.simulation.memory_rows import JsonFormat, Row
 from tests.simulation.night import Night
 from tests.simulation.records import attempt_name, broken_records
@@ -39,6 +41,7 @@ def broken(universe: Universe) -> Iterator[str]:
     yield from problems(universe.ledger, universe.shards, universe.source)
     yield from _rows(universe)
     yield from _money(universe, manifest)
+    yield from _prices(universe)
     yield from _lives(universe, manifest)
     yield from _tokens(universe, manifest)
     yield from broken_records(universe)
@@ -126,6 +129,37 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{worker_id}: its bill is not in the run's"
             elif Decimal(billed[worker_id]["cost"]) != session.bill.usd:
                 yield f"{worker_id}: its bill is not the run's"
+
+
+def _prices(universe: Universe) -> Iterator[str]:
+    """Each second costs what it cost when it was, but for what is heard of a little later."""
+    night = universe.night
+    if not night.answers or night.freezes or night.poison:
+        return
+    pace = night.pace
+    # While a worker drains, nobody looks.
+    heard_after = pace.lease_seconds / 8 + 2 * pace.step_seconds + pace.close_seconds
+    for session in universe.ledger.sessions().values():
+        process = universe.worker_of(session).process
+        # One that came back is no longer where it was told first.
+        first = next(span.price for span in session.spans if span.buckets.boot)
+        market = universe.quotes_of(process, first)
+        if not isinstance(market, Market) or session.untold:
+            continue
+        began = process.born_at + session.buckets.boot / 1e6
+        end = process.second_of(session.beat_at)
+        if not session.over:
+            end = began + (session.buckets.total - session.buckets.boot) / 1e6
+        due, moved, before = Decimal(0), Decimal(0), first.usd_per_hour or Decimal(0)
+        for price, seconds in prices_between(market, began, end):
+            usd = price.usd_per_hour or Decimal(0)
+            due += seconds_usd(seconds, usd)
+            moved += abs(usd - before)
+            before = usd
+        booted = seconds_usd(session.buckets.boot / 1e6, first.usd_per_hour or Decimal(0))
+        off = abs((session.bill.usd or Decimal(0)) - booted - due)
+        if off > seconds_usd(heard_after, moved) + Decimal("1e-9"):
+            yield f"{session.worker_id}: {off} USD off the market's prices, which moved by {moved}"
 
 
 def _lives(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:

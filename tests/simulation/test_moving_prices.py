@@ -14,7 +14,12 @@ from pipeline.core.ports import Clock
 from pipeline.core.session import Session
 from pipeline.core.spans import charges
 from pipeline.worker import WorkerReport
+from tests.simulation.invariants import broken
 from tests.simulation.memory_rows import Row
+from tests.simulation.night import Event, Night
+from tests.simulation.night import Pace as NightPace
+from tests.simulation.sim_store import Weather
+from tests.simulation.universe import Universe
 from tests.simulation.watched import Killed, killed_at
 from tests.simulation.world import EXACT, Pace, Rows, World
 
@@ -144,3 +149,36 @@ def test_a_dead_worker_may_have_had_several_prices_that_no_beat_of_it_tells(call
     dead = manifest["workers"][0]
     assert len(seconds_by_price(dead)) > 1
     assert dead["state"] == "load"
+
+
+SLOW_TO_LOAD = Night(
+    seed=2,
+    rows={0: tuple(Row(f"row {number}", EXACT) for number in range(9))},
+    pace=NightPace(workers=1, load_seconds=150.0),
+    weather=Weather(latency=0.25),
+)
+
+
+def loads_of(universe: Universe, worker_id: str) -> list[int]:
+    """Seconds of loading, by price."""
+    session = universe.ledger.session(worker_id)
+    assert session is not None
+    return [round(span.buckets.load / 1e6) for span in session.spans if span.buckets.load]
+
+
+def test_each_stretch_of_a_load_costs_what_it_cost_then() -> None:
+    """Prices are looked at beside the worker; the invariants hold its bill against the market."""
+    universe = Universe(SLOW_TO_LOAD)
+    universe.run()
+    assert list(broken(universe)) == []
+    loads = loads_of(universe, "worker-0")
+    assert len(loads) > 2
+    assert sum(loads) >= 150
+
+
+def test_a_worker_killed_while_it_loads_has_told_of_the_prices_it_loaded_at() -> None:
+    killed = replace(SLOW_TO_LOAD, events=(Event(140.0, "kill"),), calm_from=140.0, kind="kills")
+    universe = Universe(killed)
+    universe.run()
+    assert list(broken(universe)) == []
+    assert len(loads_of(universe, "worker-0")) > 2

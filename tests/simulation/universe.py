@@ -251,7 +251,6 @@ class Universe:
                     chunk_seconds=pace.chunk_seconds,
                     lease_seconds=pace.lease_seconds,
                     node=node,
-                    price_seconds=pace.lease_seconds / 2,
                 )
                 return Worker(
                     settings,

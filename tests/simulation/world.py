@@ -155,7 +155,6 @@ class World:
             chunk_seconds=pace.chunk_seconds,
             lease_seconds=pace.lease_seconds,
             node=node,
-            price_seconds=5.0,
         )
         return Worker(
             settings,
