@@ -88,6 +88,11 @@ def local_model_config(model: str) -> Mapping[str, Any] | None:
     return loaded
 
 
+def quantization_of(model_config: Mapping[str, Any]) -> str:
+    """How the weights are quantized, by the model's config.json; `none` where they are not."""
+    return str((model_config.get("quantization_config") or {}).get("quant_method", "none"))
+
+
 def _refuse_doubled_keys(engine: Mapping[str, Any]) -> None:
     for key in engine:
         if key in _NOT_FOR_ENGINE:
@@ -153,7 +158,7 @@ def _refuse_quantization(
     asked = job.model.quantization
     found = None
     if model_config is not None:
-        found = (model_config.get("quantization_config") or {}).get("quant_method", "none")
+        found = quantization_of(model_config)
     meant = found if asked == "auto" else asked
     if device == "cpu" and meant in _NEEDS_A_GPU:
         raise EngineRefused(

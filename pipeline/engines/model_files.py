@@ -17,6 +17,7 @@ from pipeline.core.session import Weights
 from pipeline.engines.download import Part, RemoteFile, download
 from pipeline.engines.node_cache import NodeCache, Place, cache_home, limit_bytes
 from pipeline.job import ModelSpec
+from pipeline.job_speculative import SpeculativeSpec
 from pipeline.stores.options import StoreOptions, arrow_filesystem, s3fs_filesystem
 from pipeline.stores.reading import translated
 from pipeline.stores.retry import retrying
@@ -153,6 +154,13 @@ class _Found:
 def local_model(model: ModelSpec, options: StoreOptions) -> ModelSpec:
     """The same model with `s3://` ids replaced by local paths, fetched unless they are here."""
     return ModelFiles(options).fetch(model).spec
+
+
+def without_weights(model: ModelSpec, options: StoreOptions) -> FetchedModel:
+    """The model alone, of which all but the weights is here: its tokenizer and its config."""
+    none = SpeculativeSpec(method="none")
+    alone = model.model_copy(update={"speculative": none})
+    return ModelFiles(options).fetch(alone, weights=False)
 
 
 def _content(files: Sequence[RemoteFile]) -> str:

@@ -8,18 +8,16 @@ from pathlib import Path
 from pipeline.core.errors import EngineFailed
 from pipeline.core.rows import Prompt
 from pipeline.engines.last_words import words_of
-from pipeline.engines.model_files import ModelFiles
+from pipeline.engines.model_files import without_weights
 from pipeline.engines.tokenizing import Tokenizing
 from pipeline.job import ModelSpec
-from pipeline.job_speculative import SpeculativeSpec
 from pipeline.stores.options import StoreOptions
 
 
 def tokenizer_of(model: ModelSpec, options: StoreOptions) -> Callable[[Prompt], tuple[int, ...]]:
     """Encodes prompts as an engine of this model does. Of a model in a bucket, all but the weights
     is fetched. Raises `EngineFailed` when there is no tokenizer, and what stores raise."""
-    alone = model.model_copy(update={"speculative": SpeculativeSpec(method="none")})
-    fetched = ModelFiles(options).fetch(alone, weights=False)
+    fetched = without_weights(model, options)
     where = str(model.engine.get("tokenizer") or fetched.spec.id)
     try:
         from transformers import AutoTokenizer

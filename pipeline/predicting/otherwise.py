@@ -3,6 +3,7 @@ earlier figures tell, and unknown where none does."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,8 +20,9 @@ from pipeline.predicting.places import Place
 
 @dataclass(frozen=True, slots=True)
 class Otherwise:
-    """The job as it is, to be priced as it is not. `tuned` is its model as a manifest tells it,
-    where a profile for this place is at hand."""
+    """The job as it is, to be priced as it is not. `quantization` is what its `auto` comes to, if
+    that is known; `tuned` is its model as a manifest tells it, where a profile for this place is at
+    hand."""
 
     job: JobSpec
     work: Work
@@ -28,6 +30,7 @@ class Otherwise:
     runs: Sequence[EarlierRun]
     past: Past
     place: Place
+    quantization: str
     tuned: Mapping[str, Any] | None
     usd_of: Callable[[Forecast | None, Place], Decimal | None]
 
@@ -56,14 +59,20 @@ class Otherwise:
         return self.usd_of(told, self.place), f"`spotmill tune` measured {gain:.2f} times the speed"
 
     def unquantized(self, chosen: Forecast | None) -> tuple[Decimal | None, str]:
-        if self.job.model.quantization == "none":
+        if self.quantization == "none":
             return self.usd_of(chosen, self.place), "the model is not quantized"
-        asked = [run for run in self.runs if asked_alike(run.job, self.job)]
-        whole = [run for run in asked if run.job.model.quantization == "none"]
+        name = unquantized_name(self.job.model.id)
+        whole = [
+            run
+            for run in self.runs
+            if asked_alike(run.job, self.job)
+            and run.job.model.quantization == "none"
+            and unquantized_name(run.job.model.id) == name
+        ]
         found = self._as_these(whole)
         if found is not None:
-            return found, f"{len(whole)} earlier runs with quantization: none"
-        return None, "no earlier run with quantization: none on such a machine is known"
+            return found, f"{len(whole)} earlier runs of {name} with quantization: none"
+        return None, f"no earlier run of {name} with quantization: none on such a machine is known"
 
     def _as_these(self, runs: Sequence[EarlierRun]) -> Decimal | None:
         past = Past.of((run.told for run in runs), self.work.chunk_seconds)
@@ -82,3 +91,18 @@ def gain_of(model: Mapping[str, Any]) -> float | None:
         if settings and all(used.get(name) == value for name, value in settings.items()):
             return float(trial["gain"]) or None
     return None
+
+
+_MARKS = re.compile(
+    r"quantized|dynamic|w\d+a\d+|awq|gptq|gguf|bnb|nf4|[fm]p[48]|nvfp4|int[48]|[48]bit",
+    re.IGNORECASE,
+)
+
+
+def unquantized_name(model: str) -> str:
+    """The name of the model that a quantized one was made of, as hubs and people name them: the
+    last part of its path, without the marks of quantization at its end."""
+    parts = re.split(r"([-_.])", model.rstrip("/").rpartition("/")[2])
+    while len(parts) > 1 and _MARKS.fullmatch(parts[-1]):
+        parts = parts[:-2]
+    return "".join(parts).casefold()

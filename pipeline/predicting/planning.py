@@ -10,6 +10,8 @@ from pipeline.at_hand import JobAtHand
 from pipeline.core.errors import SpotmillError, in_a_line
 from pipeline.dataset.plan_file import Plan
 from pipeline.engine_loading import SCRIPTED, engine_loader
+from pipeline.engines.limits import local_model_config, quantization_of
+from pipeline.engines.model_files import without_weights
 from pipeline.engines.tokenizer import tokenizer_of
 from pipeline.predicting.generating import generated
 from pipeline.predicting.history import earlier_runs
@@ -44,6 +46,7 @@ def predict(
             counted=found.counted if found else _counted(here, dataset, selected),
             generated=found,
             tuned=_tuned(here),
+            quantization=weights_quantization(here),
             # A pool's workers are on machines of their own.
             local=here.job.fleet.pool is None,
             asks_market=True,
@@ -61,6 +64,20 @@ def _tuned(here: JobAtHand) -> dict[str, Any] | None:
         # Without an engine here, nobody knows which profile would be this machine's.
         log.info("no profile is looked for: %s", in_a_line(problem))
         return None
+
+
+def weights_quantization(here: JobAtHand) -> str | None:
+    """Of the weights, by the model's own config.json, where the job leaves it to that."""
+    model = here.job.model
+    if model.quantization != "auto" or model.id.startswith(SCRIPTED):
+        return None
+    try:
+        fetched = without_weights(model, here.options)
+        config = local_model_config(fetched.spec.id)
+    except SpotmillError as problem:
+        log.info("whether the model is quantized is not known: %s", in_a_line(problem))
+        return None
+    return None if config is None else quantization_of(config)
 
 
 def _counted(here: JobAtHand, plan: Plan, selected: Selected) -> Counted | str:

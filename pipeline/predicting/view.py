@@ -43,9 +43,10 @@ _CENT_OF_A_CENT = Decimal("0.000001")
 class Evidence:
     """All that a prediction rests on. `planned` rows and `shards` are the run's, of which rows are
     `selected`, if that was looked at; `counted` is why not, in words, where nobody counted prompts.
-    `tuned` is what a manifest would say of the model if the run were on this machine. `local`
-    workers would be processes of it, and share it. The spot market is asked where somebody waits
-    for the answer."""
+    `tuned` is what a manifest would say of the model if the run were on this machine, and
+    `quantization` that of its weights, where they were looked at. `local` workers would be
+    processes of this machine, and share it. The spot market is asked where somebody waits for the
+    answer."""
 
     planned: int
     shards: int
@@ -55,6 +56,7 @@ class Evidence:
     selected: Selected | None = None
     generated: Generated | None = None
     tuned: Json | None = None
+    quantization: str | None = None
     local: bool = True
     asks_market: bool = False
 
@@ -128,6 +130,7 @@ class View:
             self.evidence.runs,
             self.paced,
             self.chosen,
+            self.evidence.quantization or self.here.job.model.quantization,
             self.evidence.tuned if self.is_here(self.chosen) else None,
             lambda found, place: self.usd(found, place, MIDDLE),
         )

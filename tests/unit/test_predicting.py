@@ -29,10 +29,10 @@ from pipeline.predicting.generating import generated
 from pipeline.predicting.history import earlier_runs, past_run
 from pipeline.predicting.keeping import keep, keep_prediction
 from pipeline.predicting.market import market_now
-from pipeline.predicting.otherwise import gain_of
+from pipeline.predicting.otherwise import gain_of, unquantized_name
 from pipeline.predicting.outlook import outlook, refuse_above
 from pipeline.predicting.places import Place, Prices
-from pipeline.predicting.planning import predict
+from pipeline.predicting.planning import predict, weights_quantization
 from pipeline.predicting.view import Evidence
 from pipeline.prices import PriceBook, parse_prices, shipped_book
 from tests.doubles.ec2 import Ec2Api, Sold
@@ -588,6 +588,53 @@ def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
         "as one",
     )
     assert bench.plan(sample=40)["chosen"]["machine"] == "t3.small"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("s3://models/llama-3.1-8b-w8a8/", "llama-3.1-8b"),
+        ("RedHatAI/Llama-3.1-8B-Instruct-quantized.w8a8", "llama-3.1-8b-instruct"),
+        ("RedHatAI/Llama-3.1-8B-Instruct-FP8-dynamic", "llama-3.1-8b-instruct"),
+        ("/models/target-AWQ-INT4", "target"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b-instruct"),
+        ("awq", "awq"),
+    ],
+)
+def test_a_quantized_model_is_named_after_the_one_it_was_made_of(model: str, name: str) -> None:
+    assert unquantized_name(model) == name
+
+
+def test_another_models_runs_are_not_this_one_unquantized(bench: Bench) -> None:
+    def model(name: str, quantization: str) -> dict[str, Any]:
+        (bench.place / name).mkdir(exist_ok=True)
+        engine = f"scripted://?window=8&step_seconds=0.001&counter={bench.place / name}"
+        return {"id": engine, "quantization": quantization}
+
+    quantized = model("small-w8a8", "fp8")
+    bench.ran("another", model=model("larger", "none"))
+    bench.ran("one", model=quantized)
+    unknown = bench.plan(model=quantized)["would_have_cost"]["unquantized"]
+    assert unknown["usd"] is None
+    assert "of small with" in unknown["why"]
+    bench.ran("same", model=model("small", "none"))
+    known = bench.plan(model=quantized)["would_have_cost"]["unquantized"]
+    assert Decimal(known["usd"]) > 0
+    assert known["why"] == "1 earlier runs of small with quantization: none"
+
+
+def test_what_auto_comes_to_is_read_from_the_model(bench: Bench) -> None:
+    model = bench.place / "model"
+    model.mkdir()
+    for config, method in (({}, "none"), ({"quantization_config": {"quant_method": "awq"}}, "awq")):
+        (model / "config.json").write_text(json.dumps(config))
+        assert weights_quantization(bench.here(model={"id": str(model)})) == method
+    assert weights_quantization(bench.here(model={"id": "/nowhere/model"})) is None
+    bench.ran("one")
+    here, runs = bench.here(), earlier_runs(bench.here())
+    evidence = Evidence(ROWS, 4, 1, runs, "nobody counted", quantization="none")
+    told = outlook(here, evidence)["would_have_cost"]["unquantized"]
+    assert told["why"] == "the model is not quantized"
 
 
 def test_rows_that_say_their_own_max_tokens_bound_the_answers(bench: Bench) -> None:
