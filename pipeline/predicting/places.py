@@ -117,14 +117,22 @@ def places(runs: Sequence[PastRun], prices: Prices) -> list[Place]:
 def chosen_place(at_hand: Node, runs: Sequence[PastRun], measured: bool) -> tuple[Place, str]:
     """Where the run is going to be, and why that is thought: nobody asks a pool before it runs.
 
-    On this machine if a sample was `measured` here, or runs were on such; else where the newest run
-    was, since this may be a small machine that only starts workers elsewhere.
+    On a machine of this type if a sample was `measured` here, or runs were on such; else where the
+    newest run was, since this may be a small machine that only starts workers elsewhere. On the
+    terms of the newest run on that type, for whoever plans spot workers may sit at the same on
+    demand.
     """
-    here, used = _place_of(at_hand), _used(runs)
-    if measured or not used or here.machine in {place.machine for place in used}:
+    here = _place_of(at_hand)
+    used = [(place, run) for run in runs for place in _used([run])]
+    such = next((one for one in used if one[0].machine == here.machine), None)
+    if such is not None:
+        place, run = such
+        why = f"a machine like this one, on the terms of {run.run_id}"
+        return place, "this machine" if place == here else why
+    if measured or not used:
         return here, "this machine"
-    newest = next(run for run in runs if run.sessions)
-    return _used([newest])[0], f"as {newest.run_id}"
+    place, run = used[0]
+    return place, f"as {run.run_id}"
 
 
 def _place_of(node: Node) -> Place:

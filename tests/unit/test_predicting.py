@@ -637,6 +637,19 @@ def test_what_auto_comes_to_is_read_from_the_model(bench: Bench) -> None:
     assert told["why"] == "the model is not quantized"
 
 
+def test_spot_workers_are_planned_from_the_same_machine_on_demand(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.ran("one")
+    monkeypatch.setenv("SPOTMILL_INSTANCE_LIFECYCLE", "on-demand")
+    for said in (bench.plan(), bench.plan(sample=20)):
+        chosen = said["chosen"]
+        assert (chosen["machine"], chosen["lifecycle"]) == ("g6.xlarge", "spot")
+        assert "on the terms of one" in chosen["why"]
+    bench.ran("two")
+    assert bench.plan()["chosen"]["lifecycle"] == "on-demand"
+
+
 def test_rows_that_say_their_own_max_tokens_bound_the_answers(bench: Bench) -> None:
     asked = questions(ROWS).append_column("limit", pa.array(range(1, ROWS + 1)))
     bench.ask(asked)
