@@ -13,15 +13,13 @@ import json
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.lent import lend
 from benchmarks.setting import Setting
+from benchmarks.spent import Spent
 from benchmarks.workload import ticket_rows
 from pipeline.engines.preload import cpu_environment
 from pipeline.ledger import Ledger
@@ -29,26 +27,6 @@ from pipeline.saver import Saver
 
 NEVER = {"rows": 10**9, "seconds": 1e9}
 EVERY_5_SECONDS = {"rows": 10**9, "seconds": 5.0}
-
-
-@dataclass(slots=True)
-class Spent:
-    """Processor seconds inside checkpoints, on whichever thread."""
-
-    seconds: float = 0.0
-
-    def on(self, owner: type, method: str) -> None:
-        """Count what `owner.method` takes from now on."""
-        inner: Callable[..., Any] = getattr(owner, method)
-
-        def timed(*arguments: Any) -> Any:
-            began = time.thread_time()
-            try:
-                return inner(*arguments)
-            finally:
-                self.seconds += time.thread_time() - began
-
-        setattr(owner, method, timed)
 
 
 def measure(setting: Setting, rows: int, pairs: int) -> dict[str, Any]:
