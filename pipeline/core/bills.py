@@ -161,7 +161,9 @@ def left_of(bill: SessionBill, charge: Charge) -> list[Span]:
     """Of a session's seconds, by price, those that no shard is charged for. Raises
     `BooksUnbalanced` where shards are charged for more than it had, of whatever kind."""
     lived = together(bill.spans)
-    if strange := charge.buckets.keys() - lived.keys():
+    # No time at all was at the price of a worker that had told none yet.
+    charged = {price for price, spent in charge.buckets.items() if spent.total}
+    if strange := charged - lived.keys():
         raise BooksUnbalanced(
             f"worker {bill.worker_id}: shards are charged at a price it never had",
             why=f"{', '.join(sorted(str(price.usd_per_hour) for price in strange))} an hour",

@@ -98,6 +98,15 @@ def test_a_charge_at_a_price_that_the_worker_never_had_is_found() -> None:
         replace(books, bills=bills).close()
 
 
+def test_no_time_at_a_price_that_was_not_told_yet_is_no_charge() -> None:
+    """A shard went to another while an old beat lay over the one that told the price."""
+    books = small_books(Buckets(), Buckets(useful=9), "ended")
+    dearer = NodePrice(Decimal(2), "a book")
+    bills = tuple(replace(bill, spans=(Span(dearer, bill.buckets),)) for bill in books.bills)
+    run = replace(books, bills=bills).close()
+    assert [row["price_per_hour"] for row in run["workers"]] == ["2"]
+
+
 def test_a_dead_worker_may_have_had_a_price_that_only_its_checkpoint_tells() -> None:
     books = small_books(Buckets(useful=9_000_000), Buckets(), "work")
     cheaper = NodePrice(Decimal("0.5"), "before")
