@@ -183,9 +183,18 @@ class BudgetUniverse(Universe):
             self.scheduler.at(self.scheduler.now + 1.0, lambda: self._wait_alone(since, budget))
             return
         spent, known = self.spent(0.0), self.looks[self.supervisors[-1].name]
-        if known:
+        if known and since - known[-1].at > 2 * self._tick_at_most:
+            # It had stopped the run, and waited for the workers to end.
+            self._end_late(known[-1].at)
+            self.stops.append(Stop(Decimal(0), budget, spent, self.bound(known)))
+        elif known:
             self.stops.append(Stop(Decimal(0), budget, spent, self.bound_alone(since), True))
         Universe._resume(self)
+
+    @property
+    def _tick_at_most(self) -> float:
+        """From one look of a supervisor to its next, with the calls that it makes."""
+        return self.night.pace.tick_seconds + 24 * self.night.weather.latency
 
     def _living(self) -> list[Process]:
         return [w.process for w in self.workers.values() if w.process.over_at is None]
