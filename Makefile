@@ -13,6 +13,7 @@ SEEDS ?= 100000
 FIRST ?= 1
 KILLS ?= 200
 SEED ?= 1
+REAL := tests/chaos tests/contracts tests/e2e
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 # Starting Python without bytecode takes two to four times as long, and some shells switch it off.
@@ -57,8 +58,11 @@ lint: setup
 types: setup
 	$(call timed,mypy,$(BIN)/mypy)
 
+# What measures itself, or times out, has both cores; the rest is spread over them, a file at a time.
 unit: setup focus
-	$(call timed,pytest,$(BIN)/pytest)
+	$(call timed,pytest of decisions and of the simulator,\
+		$(BIN)/pytest --numprocesses 2 --dist loadfile $(REAL:%=--ignore=%))
+	$(call timed,pytest of real parts,$(BIN)/pytest $(REAL))
 
 focus: $(FOCUS)/.installed ## install what checks focus.parquet under build/, where a Python 3.12 is
 
