@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 from pipeline.core.lives import id_of_life, life_of
-from pipeline.core.money import MICROS_PER_SECOND, UNTOLD_PRICE, Buckets, Node
+from pipeline.core.money import UNTOLD_PRICE, Buckets, Node, micros_of
 from pipeline.core.ports import Clock
 from pipeline.core.session import Session
 from pipeline.core.times import earlier_by
@@ -37,7 +37,7 @@ def begin_session(
     already, of one derived from it. On what machine it is, it does not tell yet. Raises
     `StoreUnavailable`."""
     began_at, now = clock.now(), clock.timestamp()
-    boot_micros = round(boot_seconds * MICROS_PER_SECOND)
+    boot_micros = micros_of(boot_seconds)
     session = Session(
         worker_id=given_id,
         beat=0,

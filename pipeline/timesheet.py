@@ -11,6 +11,7 @@ from pipeline.core.money import (
     Bucket,
     Buckets,
     NodePrice,
+    micros_of,
     share_out,
 )
 from pipeline.core.portion import AttemptName
@@ -71,7 +72,7 @@ class Timesheet:
     def pass_to(self, now: float, bucket: Bucket, shard: HeldShard | None = None) -> None:
         """Put the time since the last call into `bucket`, charged to `shard` if it is overhead."""
         until, account = self.so_far
-        micros = round((now - until) * MICROS_PER_SECOND)
+        micros = micros_of(now - until)
         # Moved by whole microseconds, so that what rounding leaves is counted next time.
         self.so_far = (until + micros / MICROS_PER_SECOND, account.plus(bucket, micros))
         if bucket == "useful":

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from benchmarks.checkpointing import EVERY_5_SECONDS
 from benchmarks.figure import Figure, Record, Target
 from benchmarks.lent import lend
 from benchmarks.setting import Setting
@@ -34,7 +35,6 @@ _KEEPS_BOOKS = (
     (Repricing, "look_after"),
     (PriceWatch, "_once"),
 )
-_EVERY_5_SECONDS = {"rows": 10**9, "seconds": 5.0}
 
 
 def measure(setting: Setting) -> Iterator[Record]:
@@ -42,13 +42,13 @@ def measure(setting: Setting) -> Iterator[Record]:
     with tempfile.TemporaryDirectory() as folder:
         load = ticket_rows(Path(folder), rows, mixed=False)
         lent = lend(setting)
-        lent.worker(load.job_file(setting, "warm", _EVERY_5_SECONDS), "warm")
+        lent.worker(load.job_file(setting, "warm", EVERY_5_SECONDS), "warm")
         spent, shares, seconds = Spent(), [], []
         for owner, method in _KEEPS_BOOKS:
             spent.on(owner, method)
         for n in range(runs):
             before = spent.seconds
-            answered = lent.worker(load.job_file(setting, f"run-{n}", _EVERY_5_SECONDS), f"run-{n}")
+            answered = lent.worker(load.job_file(setting, f"run-{n}", EVERY_5_SECONDS), f"run-{n}")
             seconds.append(answered.engine_seconds)
             shares.append(100 * (spent.seconds - before) / answered.engine_seconds)
     yield Figure(
