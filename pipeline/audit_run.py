@@ -58,8 +58,7 @@ def sessions_of(ledger: Ledger) -> tuple[dict[str, Session], list[str]]:
             problems.append(f"damaged: {in_a_line(damage)}")
             continue
         if session is not None and session.worker_id != worker_id:
-            key_of = layout.last_beat_key if session.over else layout.session_key
-            key = key_of(ledger.run_id, worker_id)
+            key = layout.session_key(ledger.run_id, worker_id)
             problems.append(f"{key}: it is of another worker, {session.worker_id!r}")
         elif session is not None:
             sessions[worker_id] = session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar
 
@@ -117,15 +117,16 @@ class Ledger:
 
     def session(self, worker_id: str) -> Session | None:
         """As its last beat left it, if it has ended."""
-        last = layout.last_beat_key(self.run_id, worker_id)
-        if last not in self._ended:
-            ended = self._parsed(last, Session.from_json)
-            if ended is None:
-                key = layout.session_key(self.run_id, worker_id)
-                return self._parsed(key, Session.from_json)
+        if worker_id not in self._ended:
+            told = self._parsed(layout.session_key(self.run_id, worker_id), Session.from_json)
+            if told is not None and not told.over:
+                last = layout.last_beat_key(self.run_id, worker_id)
+                told = self._parsed(last, Session.from_json) or told
+            if told is None or not told.over:
+                return told
             # A last beat never changes, so one read is enough for good.
-            self._ended[last] = ended
-        return self._ended[last]
+            self._ended[worker_id] = told
+        return self._ended[worker_id]
 
     def worker_ids(self) -> list[str]:
         """Every worker that has a session."""
@@ -134,20 +135,21 @@ class Ledger:
 
     def sessions(self) -> dict[str, Session]:
         """As their last beats left those that have ended."""
-        keys = self._session_keys()
-        unread = [key for key in keys if key not in self._ended]
-        read = dict(zip(unread, self._all_parsed(unread, Session.from_json), strict=True))
-        ended = {key: one for key, one in read.items() if layout.worker_of_last_beat(key) and one}
-        self._ended |= ended
-        found = (self._ended.get(key) or read[key] for key in keys)
-        return {session.worker_id: session for session in found if session is not None}
+        names = self.worker_ids()
+        told = self._told({n: layout.session_key(self.run_id, n) for n in names})
+        if any(not session.over for session in told.values()):
+            ended = self._store.list(layout.last_beats_prefix(self.run_id))
+            last = {layout.worker_of_last_beat(key): key for key in ended}
+            told |= self._told({n: last[n] for n in told if n in last and not told[n].over})
+        self._ended |= {name: session for name, session in told.items() if session.over}
+        return told
 
-    def _session_keys(self) -> list[str]:
-        """Where each session is to be read: its last beat, where there is one."""
-        keys = self._store.list(layout.sessions_prefix(self.run_id))
-        found = {worker: key for key in keys if (worker := layout.worker_of_session(key))}
-        last = {worker: key for key in keys if (worker := layout.worker_of_last_beat(key))}
-        return list((found | last).values())
+    def _told(self, keys: Mapping[str, str]) -> dict[str, Session]:
+        """What is stored there of these workers; of those known to have ended, nothing is read."""
+        unread = {name: key for name, key in keys.items() if name not in self._ended}
+        found = zip(unread, self._all_parsed([*unread.values()], Session.from_json), strict=True)
+        known = self._ended | {name: session for name, session in found if session is not None}
+        return {name: known[name] for name in keys if name in known}
 
     # Money.
 

@@ -101,9 +101,13 @@ def session_key(run_id: str, worker_id: str) -> str:
     return f"{sessions_prefix(run_id)}{worker_id}.json"
 
 
+def last_beats_prefix(run_id: str) -> str:
+    return f"{run_prefix(run_id)}ended/"
+
+
 def last_beat_key(run_id: str, worker_id: str) -> str:
     """A session's last beat, made once: no beat that arrives late undoes it."""
-    return f"{sessions_prefix(run_id)}ended/{worker_id}.json"
+    return f"{last_beats_prefix(run_id)}{worker_id}.json"
 
 
 def checkpoints_prefix(run_id: str, shard_id: int | None = None) -> str:
@@ -206,7 +210,7 @@ def worker_of_session(key: str) -> str | None:
 
 
 def worker_of_last_beat(key: str) -> str | None:
-    found = re.search(r"/sessions/ended/([^/]+)\.json$", key)
+    found = re.search(r"/ended/([^/]+)\.json$", key)
     return found[1] if found else None
 
 

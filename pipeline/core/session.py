@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pipeline.core.bills import ENDED, SessionBill
 from pipeline.core.money import (
@@ -237,7 +237,7 @@ class Session:
         return Session(
             worker_id=document["worker_id"],
             beat=document["beat"],
-            state=document["state"],
+            state=_state_of(document["state"]),
             # Those of earlier versions told when they had booted.
             started_at=document["started_at"]
             if "nonce" in document
@@ -269,6 +269,14 @@ class Session:
             node_share=Fraction(document.get("node_share", 1)),
             nonce=document.get("nonce", ""),
         )
+
+
+def _state_of(said: object) -> State:
+    # What earlier versions said of a worker on its way out, which held its leases still.
+    known: dict[object, State] = {"drain": "work", **{state: state for state in get_args(State)}}
+    if not isinstance(said, str) or said not in known:
+        raise ValueError(f"{said!r} is no state of a session")
+    return known[said]
 
 
 def _accounts_to_json(accounts: Mapping[int, ShardAccount]) -> dict[str, Any]:

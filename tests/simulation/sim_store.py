@@ -32,12 +32,13 @@ ObjectKind: TypeAlias = Literal[
     "data",
     "leases",
     "sessions",
+    "ended",
     "checkpoints",
     "manifests",
     "manifest.json",
     "allowance.json",
 ]
-_MADE_ONCE = frozenset({"data", "leases", "checkpoints", "manifest.json"})
+_MADE_ONCE = frozenset({"data", "leases", "ended", "checkpoints", "manifest.json"})
 _FAILURES = (Effect.REFUSED, Effect.TORN, Effect.LOST)
 Trace: TypeAlias = Callable[[float, str, str, str, str], None]
 """Told second, process, verb, key, and what came of it."""

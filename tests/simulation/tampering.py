@@ -18,8 +18,8 @@ JOB = layout.job_key(RUN)
 PART = layout.part_key(RUN, 0)
 PROJECTION = layout.shard_manifest_key(RUN, 0)
 LEASE = layout.lease_key(RUN, 0, 1)
-SESSION = layout.last_beat_key(RUN, "worker-1")
-BEATS = layout.session_key(RUN, "worker-1")
+SESSION = layout.session_key(RUN, "worker-1")
+ENDED = layout.last_beat_key(RUN, "worker-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +325,7 @@ TAMPERINGS = [
         edit(LEASE, put("worker_id", "worker-2")),
         "epoch 1: its lease says",
     ),
-    Tampering("a session is gone", remove(SESSION, BEATS), "worker 'worker-1' has no session"),
+    Tampering("a session is gone", remove(SESSION, ENDED), "worker 'worker-1' has no session"),
     Tampering("a session is torn", torn(SESSION), f"damaged: {SESSION}"),
     Tampering(
         "a session of another",

@@ -22,6 +22,7 @@ from pipeline.verify import problems, remarks
 from tests.simulation.fakes import NoticeAt
 from tests.simulation.memory_rows import MemoryShard, MemorySource
 from tests.simulation.tampering import (
+    ENDED,
     JOB,
     LEASE,
     PROJECTION,
@@ -33,6 +34,7 @@ from tests.simulation.tampering import (
     edit,
     footer,
     put,
+    remove,
 )
 from tests.simulation.watched import Killed, killed_at
 from tests.simulation.world import EXACT, RESTARTS, RUN, World, small_workload
@@ -201,6 +203,7 @@ def closed_early(state: str) -> World:
     """A run that is closed while its worker's session still says `state`."""
     world = World(small_workload(EXACT))
     world.resume()
+    remove(ENDED)(world)
     edit(SESSION, put("state", state))(world)
     world.finish()
     return world

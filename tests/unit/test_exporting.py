@@ -144,7 +144,7 @@ def test_closing_reads_no_manifest_and_no_session_twice_and_again_none_at_all(
     read = [call.key for call in calls if call.verb == "get" and call.key.startswith(prefixes)]
     assert sorted(read) == [
         *(layout.shard_manifest_key(RUN, shard_id) for shard_id in range(3)),
-        layout.last_beat_key(RUN, "w1"),
+        layout.session_key(RUN, "w1"),
     ]
     calls.clear()
     close(refusing(here, noted))

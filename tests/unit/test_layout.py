@@ -55,7 +55,7 @@ def test_keys_are_spelled_as_the_design_says() -> None:
     assert layout.plan_key(run) == f"runs/{run}/plan.parquet"
     assert layout.lease_key(run, 12, 3) == f"runs/{run}/leases/00012/000003.json"
     assert layout.session_key(run, "w1") == f"runs/{run}/sessions/w1.json"
-    assert layout.last_beat_key(run, "w1") == f"runs/{run}/sessions/ended/w1.json"
+    assert layout.last_beat_key(run, "w1") == f"runs/{run}/ended/w1.json"
     assert (
         layout.checkpoint_key(run, 12, 3, 7)
         == f"runs/{run}/checkpoints/00012/000003-000007.parquet"
