@@ -32,4 +32,4 @@ def accounts_of(ledger: Ledger, shard_ids: Collection[int]) -> Accounts:
     """Of these shards, as far as they are published, and of all workers."""
     # Before the sessions, whose beats have to be later than what shards charge them with.
     manifests = ledger.shard_manifests(shard_ids)
-    return Accounts(manifests, ledger.sessions())
+    return Accounts(manifests, ledger.sessions.all())

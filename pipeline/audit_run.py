@@ -51,9 +51,9 @@ def sessions_of(ledger: Ledger) -> tuple[dict[str, Session], list[str]]:
     """The sessions that can be read, and what is wrong with the others."""
     sessions: dict[str, Session] = {}
     problems: list[str] = []
-    for worker_id in ledger.worker_ids():
+    for worker_id in ledger.sessions.worker_ids():
         try:
-            session = ledger.session(worker_id)
+            session = ledger.sessions.of(worker_id)
         except ObjectDamaged as damage:
             problems.append(f"damaged: {in_a_line(damage)}")
             continue

@@ -93,7 +93,7 @@ class Beats:
         self.sheet.pass_to(self._clock.now(), "boot")
         self._own_beat_at = self._clock.now()
         self._session = replace(self._next("boot"), node=node, node_share=share)
-        self._ledger.beat(self._session)
+        self._ledger.sessions.beat(self._session)
         self._look()
 
     def booted(self) -> None:
@@ -145,7 +145,9 @@ class Beats:
             moves = self._moves_since(until, account.price) if bucket == "load" else ()
             account = account_at(account, until, bucket, now, moves)
         told = session.at(account)
-        self._ledger.beat(replace(told, beat=next(self._numbers), beat_at=self._clock.timestamp()))
+        self._ledger.sessions.beat(
+            replace(told, beat=next(self._numbers), beat_at=self._clock.timestamp())
+        )
         self._look()
 
     def _moves_since(self, at: float, price: NodePrice) -> Iterable[Move]:
@@ -167,7 +169,7 @@ class Beats:
         held = list(feed.held)
 
         def beat() -> tuple[dict[int, Claims], set[AttemptName]]:
-            self._ledger.beat(session)
+            self._ledger.sessions.beat(session)
             self._look()
             portions = self._ledger.portions
             claims = {
@@ -215,7 +217,7 @@ class Beats:
         def failed(failure: Exception) -> None:
             log.warning("last beat not saved, its leases have to run out: %s", failure)
 
-        self._errands.send(lambda: self._ledger.end(session), done, failed)
+        self._errands.send(lambda: self._ledger.sessions.end(session), done, failed)
         self._errands.finish(max(0.0, over_at - self._clock.now()))
 
     @property

@@ -51,8 +51,8 @@ def begin_session(
         nonce=nonce or secrets.token_hex(8),
     )
     life = 1
-    while not ledger.begin(session):
-        known = max((life_of(other, given_id) for other in ledger.worker_ids()), default=0)
+    while not ledger.sessions.begin(session):
+        known = max((life_of(other, given_id) for other in ledger.sessions.worker_ids()), default=0)
         # A listing may be older than the session that is in the way.
         life = max(known, life) + 1
         session = replace(session, worker_id=id_of_life(given_id, life))

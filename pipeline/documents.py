@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from pipeline.core.errors import ObjectDamaged
@@ -13,6 +13,7 @@ Get: TypeAlias = Callable[[str], bytes | None]
 GetAll: TypeAlias = Callable[[Get, Sequence[str]], Iterable[bytes | None]]
 """Applies the first to each of the second, in order."""
 T = TypeVar("T")
+_READ_AT_ONCE = 64
 
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What reading a document may raise that somebody tore or rewrote."""
@@ -39,6 +40,21 @@ def parse(body: bytes, parse_object: Callable[[Json], T], where: str) -> T:
 def one_by_one(get: Get, keys: Sequence[str]) -> Iterable[bytes | None]:
     """The simplest `GetAll`."""
     return map(get, keys)
+
+
+def all_bodies(get_all: GetAll, get: Get, keys: Sequence[str]) -> Iterator[bytes | None]:
+    """In the order of `keys`: many at a time, since a store takes long to answer, and not all at
+    once, since they fill the memory."""
+    for first in range(0, len(keys), _READ_AT_ONCE):
+        yield from get_all(get, keys[first : first + _READ_AT_ONCE])
+
+
+def all_parsed(
+    get_all: GetAll, get: Get, keys: Sequence[str], parse_object: Callable[[Json], T]
+) -> Iterator[T | None]:
+    """As `parse` makes them; None where there is no object."""
+    for key, body in zip(keys, all_bodies(get_all, get, keys), strict=True):
+        yield None if body is None else parse(body, parse_object, key)
 
 
 def with_keys(keys: Sequence[str]) -> Callable[[Json], Json]:

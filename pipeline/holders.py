@@ -40,7 +40,7 @@ class Holders:
             return True, False
         worker = holder.worker_id
         if worker not in sessions:
-            sessions[worker] = self._ledger.session(worker)
+            sessions[worker] = self._ledger.sessions.of(worker)
         session = sessions[worker]
         now = self._clock.now()
         self._watch.observe(worker, -1 if session is None else session.beat, now)

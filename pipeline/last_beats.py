@@ -70,7 +70,7 @@ def wait_for_sessions(
 def _alive(ledger: Ledger, clock: Clock, watch: BeatWatch, lease_seconds: float) -> frozenset[str]:
     """Those that are not over, as far as this clock tells."""
     now = clock.now()
-    sessions = ledger.sessions()
+    sessions = ledger.sessions.all()
     for worker_id, session in sessions.items():
         watch.observe(worker_id, session.beat, now)
     return frozenset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar
 
@@ -15,16 +15,24 @@ from pipeline.core.money import UNKNOWN_PRICE, Node
 from pipeline.core.portion import AttemptName, PortionName, Take
 from pipeline.core.ports import Body, FileFormat, ObjectStore
 from pipeline.core.rows import FinishedRow, FinishedRows
-from pipeline.core.session import Session
 from pipeline.core.spans import proved_by
 from pipeline.core.times import later_of
-from pipeline.documents import GetAll, Json, as_object, dump, dump_for_people, one_by_one, parse
+from pipeline.documents import (
+    GetAll,
+    Json,
+    all_bodies,
+    all_parsed,
+    as_object,
+    dump,
+    dump_for_people,
+    one_by_one,
+    parse,
+)
 from pipeline.job_runs import as_job
 from pipeline.portion_ledger import PortionLedger
+from pipeline.session_ledger import SessionLedger
 
 T = TypeVar("T")
-
-_READ_AT_ONCE = 64
 
 
 class Ledger:
@@ -47,8 +55,8 @@ class Ledger:
         self.run_id = run_id
         self._files = files
         self.portions = PortionLedger(store, run_id, files, get_all)
+        self.sessions = SessionLedger(store, run_id, get_all)
         self._leases: dict[str, Lease] = {}
-        self._ended: dict[str, Session] = {}
 
     # The plan: job.json decides which job the run belongs to; plan.parquet follows from it.
 
@@ -98,58 +106,6 @@ class Ledger:
         """True when this lease is now the shard's newest, and this caller made it."""
         key = layout.lease_key(self.run_id, lease.shard_id, lease.epoch)
         return self._store.create(key, dump(asdict(lease)))
-
-    # Sessions.
-
-    def begin(self, session: Session) -> bool:
-        """True when this session is the first of its worker id, and this caller made it."""
-        key = layout.session_key(self.run_id, session.worker_id)
-        return self._store.create(key, dump(session.to_json()))
-
-    def beat(self, session: Session) -> None:
-        self._store.put(layout.session_key(self.run_id, session.worker_id), dump(session.to_json()))
-
-    def end(self, session: Session) -> None:
-        """The session's last beat: whatever beat of it arrives later does not count."""
-        key = layout.last_beat_key(self.run_id, session.worker_id)
-        self._store.create(key, dump(session.to_json()))
-        self.beat(session)
-
-    def session(self, worker_id: str) -> Session | None:
-        """As its last beat left it, if it has ended."""
-        if worker_id not in self._ended:
-            told = self._parsed(layout.session_key(self.run_id, worker_id), Session.from_json)
-            if told is not None and not told.over:
-                last = layout.last_beat_key(self.run_id, worker_id)
-                told = self._parsed(last, Session.from_json) or told
-            if told is None or not told.over:
-                return told
-            # A last beat never changes, so one read is enough for good.
-            self._ended[worker_id] = told
-        return self._ended[worker_id]
-
-    def worker_ids(self) -> list[str]:
-        """Every worker that has a session."""
-        keys = self._store.list(layout.sessions_prefix(self.run_id))
-        return [worker for key in keys if (worker := layout.worker_of_session(key)) is not None]
-
-    def sessions(self) -> dict[str, Session]:
-        """As their last beats left those that have ended."""
-        names = self.worker_ids()
-        told = self._told({n: layout.session_key(self.run_id, n) for n in names})
-        if any(not session.over for session in told.values()):
-            ended = self._store.list(layout.last_beats_prefix(self.run_id))
-            last = {layout.worker_of_last_beat(key): key for key in ended}
-            told |= self._told({n: last[n] for n in told if n in last and not told[n].over})
-        self._ended |= {name: session for name, session in told.items() if session.over}
-        return told
-
-    def _told(self, keys: Mapping[str, str]) -> dict[str, Session]:
-        """What is stored there of these workers; of those known to have ended, nothing is read."""
-        unread = {name: key for name, key in keys.items() if name not in self._ended}
-        found = zip(unread, self._all_parsed([*unread.values()], Session.from_json), strict=True)
-        known = self._ended | {name: session for name, session in found if session is not None}
-        return {name: known[name] for name in keys if name in known}
 
     # Money.
 
@@ -280,7 +236,7 @@ class Ledger:
         """The manifests of published shards; a projection that is missing is made again."""
         ids = sorted(shard_ids)
         keys = [layout.shard_manifest_key(self.run_id, shard_id) for shard_id in ids]
-        read = zip(ids, self._all_parsed(keys, as_object), strict=True)
+        read = zip(ids, all_parsed(self._get_all, self._store.get, keys, as_object), strict=True)
         return [made for shard_id, found in read if (made := found or self._projected(shard_id))]
 
     def run_manifest(self) -> Json | None:
@@ -307,7 +263,7 @@ class Ledger:
     ) -> Attempt | None:
         if claim is None or (recorded is not None and recorded.end == "drained"):
             return recorded
-        session = self.session(claim.worker_id)
+        session = self.sessions.of(claim.worker_id)
         attempt = recorded or Attempt(
             worker_id=claim.worker_id,
             epoch=name.epoch,
@@ -330,21 +286,12 @@ class Ledger:
         return lost_since(attempt, account.decoded, useful)
 
     def _unfed(self, attempts: Sequence[Attempt]) -> frozenset[int]:
-        sessions = {a.epoch: self.session(a.worker_id) for a in attempts if a.end == "lost"}
+        sessions = {a.epoch: self.sessions.of(a.worker_id) for a in attempts if a.end == "lost"}
         return frozenset(e for e, session in sessions.items() if session and session.only_loaded)
 
     def _checkpoints(self, keys: Sequence[str]) -> Iterator[Checkpoint]:
-        bodies = self._bodies(keys)
+        bodies = all_bodies(self._get_all, self._store.get, keys)
         return (self._files.decode_checkpoint(body) for body in bodies if body is not None)
-
-    def _all_parsed(self, keys: Sequence[str], made_of: Callable[[Json], T]) -> Iterator[T | None]:
-        for key, body in zip(keys, self._bodies(keys), strict=True):
-            yield None if body is None else parse(body, made_of, key)
-
-    def _bodies(self, keys: Sequence[str]) -> Iterator[bytes | None]:
-        # Many at a time, since a store takes long to answer; not all, since they fill the memory.
-        for first in range(0, len(keys), _READ_AT_ONCE):
-            yield from self._get_all(self._store.get, keys[first : first + _READ_AT_ONCE])
 
     def _json(self, key: str) -> Json | None:
         return self._parsed(key, as_object)

@@ -10,7 +10,7 @@ from pipeline.core import layout
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.portion import AttemptName, Claims, Portion, PortionName, Take, claims_by_shard
 from pipeline.core.ports import FileFormat, ObjectStore
-from pipeline.documents import GetAll, Json, dump, parse
+from pipeline.documents import GetAll, Json, all_bodies, dump, parse
 
 
 class PortionLedger:
@@ -80,7 +80,7 @@ class PortionLedger:
 
     def _read(self, keys: Iterable[str]) -> dict[str, Checkpoint]:
         read = list(keys)
-        bodies = zip(read, self._get_all(self._store.get, read), strict=True)
+        bodies = zip(read, all_bodies(self._get_all, self._store.get, read), strict=True)
         return {
             key: self._files.decode_checkpoint(body) for key, body in bodies if body is not None
         }

@@ -54,10 +54,10 @@ class PriceMoves:
         return self._seen[-1][1] if self._seen else None
 
     def since(self, at: float, price: NodePrice, charged: bool) -> Iterator[Move]:
-        """How it moved after second `at`, when it was `price`, in order. Before any second was
+        """How it moved from second `at` on, when it was `price`, in order. Before any second was
         `charged`, the first price that is known is that of all seconds there were."""
         for seen_at, seen in tuple(self._seen):
             whole = price.usd_per_hour is None and not charged
-            if (seen_at > at or whole) and not seen.is_as_dear_as(price):
+            if (seen_at >= at or whole) and not seen.is_as_dear_as(price):
                 yield Move(None if whole else seen_at, seen)
                 price = seen

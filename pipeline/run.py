@@ -110,7 +110,7 @@ def progress_of(ledger: Ledger, shards: Sequence[Shard]) -> Json:
                 "rows": session.rows,
                 "error": session.error,
             }
-            for session in ledger.sessions().values()
+            for session in ledger.sessions.all().values()
         ],
     }
 

@@ -18,7 +18,7 @@ def as_they_ended(ledger: Ledger, shard_id: int, attempts: Iterable[Attempt]) ->
         replace(attempt, end="superseded")
         if attempt.end == "lost"
         and not attempt.portion
-        and (session := ledger.session(attempt.worker_id)) is not None
+        and (session := ledger.sessions.of(attempt.worker_id)) is not None
         and _lived_on(session, shard_id, attempt)
         else attempt
         for attempt in attempts

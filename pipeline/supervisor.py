@@ -171,7 +171,7 @@ class Supervisor:
         if not left:
             return True
         began = self._clock.now()
-        sessions = self._ledger.sessions()
+        sessions = self._ledger.sessions.all()
         self._told(sessions, published)
         of_now = self._of_now(sessions)
         _raise_fatal(of_now, self._fleet.workers)

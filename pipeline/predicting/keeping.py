@@ -26,7 +26,7 @@ Json = dict[str, Any]
 def keep(here: JobAtHand, plan: Plan, found: Json) -> None:
     """Store what a plan's outlook says as what is expected of the run of this name, in place of
     what was. Raises `RunConflict` once the run has begun."""
-    if here.ledger.worker_ids():
+    if here.ledger.sessions.worker_ids():
         raise RunConflict(
             f"run {here.run_id!r} has begun: nothing is expected of it any more",
             where="--keep",
@@ -43,7 +43,7 @@ def keep_prediction(here: JobAtHand, plan: Plan, workers: int, local: bool = Tru
     try:
         found = _kept(here, plan)
         if found is None:
-            if here.ledger.worker_ids():
+            if here.ledger.sessions.worker_ids():
                 return
             runs = earlier_runs(here, but=here.run_id)
             evidence = Evidence(plan.rows, len(plan.shards), workers, runs, _NOT_READ, local=local)

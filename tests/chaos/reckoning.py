@@ -129,7 +129,7 @@ def read_books(
     for pid, tokens in counters.items():
         process = seen.get(pid)
         decoded[process.worker_id or "?" if process else f"unseen process {pid}"] += tokens
-    sessions = ledger.sessions()
+    sessions = ledger.sessions.all()
     saved = _saved(ledger, store)
     names = sorted(decoded.keys() | sessions.keys())
     workers = tuple(

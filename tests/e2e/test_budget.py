@@ -74,7 +74,7 @@ def test_workers_keep_to_the_budget_when_nobody_supervises_them(tmp_path: Path) 
     command = (sys.executable, "-m", "pipeline.cli", "run", job, "--run-id", RUN, "--no-prefect")
 
     def states() -> list[str]:
-        return [session.state for session in open_job(job, RUN).ledger.sessions().values()]
+        return [session.state for session in open_job(job, RUN).ledger.sessions.all().values()]
 
     with started(*command, log=tmp_path / "run.log", **NODE) as run:
         until(lambda: states() == ["work"], 60, "a worker at work")

@@ -109,7 +109,7 @@ def test_a_run_with_prefects_own_server_stops_when_asked_and_goes_on(
                         child.send_signal(number)
             run.send_signal(number)
             assert run.wait(90) == 75, log.read_text()
-    [session] = ledger_beside(job).sessions().values()
+    [session] = ledger_beside(job).sessions.all().values()
     assert session.state == "ended", log.read_text()
 
     resumed = spotmill("resume", job, "--run-id", RUN, "--no-prefect", "--json")
@@ -142,4 +142,4 @@ def test_a_worker_whose_supervisor_was_killed_is_left_to_its_work(job: str, tmp_
         assert resumed.code == 0, resumed.stderr
         assert_every_row_once(job)
         assert resumed.document["tokens"]["wasted"] == 0
-        assert len(ledger_beside(job).sessions()) == 1, "a useless worker was started"
+        assert len(ledger_beside(job).sessions.all()) == 1, "a useless worker was started"

@@ -138,7 +138,7 @@ def test_nobody_hears_of_a_price_that_nobody_knows_nor_for_ever_of_a_worker_that
     plan = wiring.plan(here)
     vanished = tmp_path / "prom" / "spotmill-night@w-gone.prom"
     # What it beat last is all that is left of it, in the store and in its file.
-    here.ledger.beat(session("w-gone", Buckets(boot=10**6), NodePrice(None, "unknown")))
+    here.ledger.sessions.beat(session("w-gone", Buckets(boot=10**6), NodePrice(None, "unknown")))
     vanished.parent.mkdir()
     vanished.write_text("spotmill_worker_rows_total 3\n")
 

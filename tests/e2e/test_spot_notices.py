@@ -90,14 +90,14 @@ def assert_resumed_without_waste(here: JobAtHand) -> None:
 
 
 def decoded(here: JobAtHand) -> int:
-    return sum(session.decoded for session in here.ledger.sessions().values())
+    return sum(session.decoded for session in here.ledger.sessions.all().values())
 
 
 def test_a_worker_drains_on_awss_notice(here: JobAtHand, tmp_path: Path) -> None:
     with Imds() as imds:
         # Before a termination there are two minutes to use; before a hibernation there is no time.
         interrupted("aws", imds, lambda: imds.announce("hibernate"), here, tmp_path / "log")
-    [session] = here.ledger.sessions().values()
+    [session] = here.ledger.sessions.all().values()
     assert session.node == Node("i-0b22a22eec53b9321", "g6.xlarge", "us-east-1a", "spot")
     assert_resumed_without_waste(here)
 

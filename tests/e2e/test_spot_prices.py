@@ -102,7 +102,7 @@ def test_a_market_that_hangs_holds_up_no_end(
     wiring.run_worker(here, NoNotice(), "w1")
     hanging.join()
     assert len(market.asked) >= 2, "somebody hangs"
-    spent = here.ledger.sessions()["w1"].buckets.seconds()
+    spent = here.ledger.sessions.all()["w1"].buckets.seconds()
     assert spent["idle"] + spent["drain"] < 1.5, "it waited for a price"
 
 

@@ -20,6 +20,7 @@ from pipeline.core.money import MICROS_PER_SECOND, NodePrice
 from pipeline.core.ports import Engine, PriceQuotes
 from pipeline.core.session import Session
 from pipeline.ledger import Ledger
+from pipeline.session_ledger import SessionLedger
 from pipeline.supervisor import FleetSettings
 from tests.simulation.campaign import be_quiet, tell
 from tests.simulation.invariants import broken
@@ -48,14 +49,14 @@ class Look:
     prices: dict[str, Decimal | None]
 
 
-class WatchedLedger(Ledger):
+class WatchedSessions(SessionLedger):
     """Notes when a supervisor has read the sessions, which is when it decides."""
 
     looks: list[Look]
     clock: Process
 
-    def sessions(self) -> dict[str, Session]:
-        found = super().sessions()
+    def all(self) -> dict[str, Session]:
+        found = super().all()
         prices = {one.nonce: one.price.usd_per_hour for one in found.values() if not one.untold}
         self.looks.append(Look(self.clock.scheduler.now, prices))
         return found
@@ -123,8 +124,10 @@ class BudgetUniverse(Universe):
         return Drift(process, first, self.drift)
 
     def supervisors_ledger(self, process: Process) -> Ledger:
-        ledger = WatchedLedger(self._store(process), RUN, JsonFormat())
-        ledger.looks, ledger.clock = self.looks[process.name], process
+        store = self._store(process)
+        ledger = Ledger(store, RUN, JsonFormat())
+        ledger.sessions = sessions = WatchedSessions(store, RUN)
+        sessions.looks, sessions.clock = self.looks[process.name], process
         return ledger
 
     def fleet_settings(self) -> FleetSettings:
@@ -233,7 +236,7 @@ class BudgetUniverse(Universe):
         anybody can still know: their bill, and half a lease. One that never told its price was no
         dearer, for all that anybody knows, than the dearest that did."""
         total, untold = Decimal(0), dict(self._untold())
-        for session in self.ledger.sessions().values():
+        for session in self.ledger.sessions.all().values():
             process, bill = self.worker_of(session).process, session.bill
             told = untold.get(process, session.price.usd_per_hour)
             assert told is not None
@@ -256,7 +259,7 @@ class BudgetUniverse(Universe):
         # A record is made between two steps, and waits for a few calls.
         lag = 2 * pace.step_seconds + 8 * self.night.weather.latency
         kept = pace.lease_seconds / BEATS_IN_A_LEASE + self.drain_seconds
-        begun = {session.nonce for session in self.ledger.sessions().values()}
+        begun = {session.nonce for session in self.ledger.sessions.all().values()}
         total = Decimal(0)
         for name, worker in self.workers.items():
             process, dearest = worker.process, self._usd(name) * (1 + self.drift)
@@ -295,7 +298,7 @@ class BudgetUniverse(Universe):
 
     def _untold(self) -> Iterator[tuple[Process, Decimal]]:
         """Those that never told their price, and what it may have been for all that is known."""
-        sessions = self.ledger.sessions().values()
+        sessions = self.ledger.sessions.all().values()
         dearest = max((s.price.usd_per_hour or Decimal(0) for s in sessions), default=Decimal(0))
         for session in sessions:
             if session.untold:

@@ -107,7 +107,7 @@ def _money(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     closing_since = universe.closing_since[manifest["started_at"]]
     weather = universe.night.weather
     lag = weather.stale_seconds if weather.stale else 0.0
-    sessions = universe.ledger.sessions()
+    sessions = universe.ledger.sessions.all()
     after = outlived(manifest, (session.bill for session in sessions.values()))
     later = {worker.worker_id: worker.seconds for worker in after}
     for worker_id, session in sessions.items():
@@ -139,7 +139,7 @@ def _prices(universe: Universe) -> Iterator[str]:
     pace = night.pace
     # While a worker drains, nobody looks.
     heard_after = pace.lease_seconds / 8 + 2 * pace.step_seconds + pace.close_seconds
-    for session in universe.ledger.sessions().values():
+    for session in universe.ledger.sessions.all().values():
         process = universe.worker_of(session).process
         # One that came back is no longer where it was told first.
         first = next(span.price for span in session.spans if span.buckets.boot)
@@ -168,7 +168,7 @@ def _lives(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
     closed_at = closer.second_of(manifest["finished_at"])
     # Neither the store nor a machine stands still.
     always_beats = night.answers and not night.freezes
-    sessions = universe.ledger.sessions()
+    sessions = universe.ledger.sessions.all()
     for worker in manifest["workers"]:
         if worker["state"] in ENDED:
             continue
@@ -198,7 +198,7 @@ def _attempts(universe: Universe) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _tokens(universe: Universe, manifest: Mapping[str, Any]) -> Iterator[str]:
-    night, sessions = universe.night, universe.ledger.sessions()
+    night, sessions = universe.night, universe.ledger.sessions.all()
     wasted = manifest["tokens"]["wasted"]
     # Copies of another row's answer are published, and nobody decoded them.
     published = manifest["tokens"]["output"] - manifest["tokens"]["copied"]

@@ -83,7 +83,7 @@ def _checkpoints(universe: Universe) -> Iterator[str]:
 
 
 def _attempts(universe: Universe, shard_id: int, manifest: dict[str, Any]) -> Iterator[str]:
-    attempts, sessions = manifest["attempts"], universe.ledger.sessions()
+    attempts, sessions = manifest["attempts"], universe.ledger.sessions.all()
     epochs = [attempt["epoch"] for attempt in attempts if "portion" not in attempt]
     if epochs != list(range(1, len(epochs) + 1)):
         yield f"shard {shard_id}: its manifest tells of the epochs {epochs} alone"
@@ -118,7 +118,7 @@ def _dead_all_along(
 ) -> Iterator[str]:
     """Whoever is called superseded lived on after the claim of its successor."""
     weather = universe.night.weather
-    session = universe.ledger.session(worker)
+    session = universe.ledger.sessions.of(worker)
     assert session is not None
     over_at = universe.worker_of(session).process.over_at
     # What was sent before a death may arrive after it.
@@ -159,7 +159,7 @@ def _sessions(universe: Universe, manifests: list[dict[str, Any]]) -> Iterator[s
             for attempt in manifest["attempts"]:
                 if "portion" in attempt and attempt["end"] == "drained":
                     undisputed[attempt["worker_id"]] += round(attempt["seconds"]["useful"] * 1e6)
-    for name, session in universe.ledger.sessions().items():
+    for name, session in universe.ledger.sessions.all().items():
         process, latency = universe.worker_of(session).process, universe.night.weather.latency
         if not isinstance(process.ending, WorkerReport):
             continue
@@ -187,7 +187,7 @@ def _zombies(universe: Universe) -> Iterator[str]:
             if steps * pace.step_seconds > longest:
                 yield f"{name}: {steps} steps for {attempt}, which somebody else had"
     made_at = {key: second for second, key in universe.bucket.made}
-    sessions = universe.ledger.sessions()
+    sessions = universe.ledger.sessions.all()
     for key, claimed in made_at.items():
         named = layout.lease_of(key)
         lease = universe.ledger.lease(*named) if named else None

@@ -185,7 +185,7 @@ class ScriptedWorker:
             buckets=self._buckets(),
             price=self._life.price if self.age >= self._life.untold_seconds else UNTOLD_PRICE,
         )
-        self._ledger.beat(self.session)
+        self._ledger.sessions.beat(self.session)
         self._allowance.look()
 
     def _buckets(self) -> Buckets:

@@ -29,7 +29,7 @@ def differences(universe: Universe, complete: bool) -> Iterator[str]:
     books = books_now(universe)
     if books.complete != complete:
         yield f"complete: {books.complete}"
-    bills = [session.bill for session in universe.ledger.sessions().values()]
+    bills = [session.bill for session in universe.ledger.sessions.all().values()]
     beaten = sum_of(bill.usd for bill in bills)
     for by in get_args(By):
         report = cost_report(books, by)
@@ -57,7 +57,7 @@ def test_the_cost_of_a_night_adds_up_at_any_moment_of_it() -> None:
 
         def look(universe: Universe = universe, seed: int = seed) -> None:
             nonlocal looked
-            if universe.ledger.run_manifest() is None and universe.ledger.worker_ids():
+            if universe.ledger.run_manifest() is None and universe.ledger.sessions.worker_ids():
                 looked += 1
                 if found := list(differences(universe, complete=False)):
                     failed[seed, universe.scheduler.now] = found

@@ -133,7 +133,7 @@ def test_a_dead_worker_may_have_had_several_prices_that_no_beat_of_it_tells(call
     """An old beat landed on its newer ones, after it had died: its checkpoints knew better."""
     world = moving_world()
     assert isinstance(world.work(killed_at(call, applied=False)), Killed)
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None and len(session.spans) > 1
     first = session.spans[0]
     old = Session(
@@ -142,7 +142,7 @@ def test_a_dead_worker_may_have_had_several_prices_that_no_beat_of_it_tells(call
         buckets=Buckets(boot=session.buckets.boot),
         lease_seconds=session.lease_seconds,
     )
-    world.ledger.beat(old)
+    world.ledger.sessions.beat(old)
     world.resume()
     manifest = world.finish()
     world.check_invariants(manifest)
@@ -161,7 +161,7 @@ SLOW_TO_LOAD = Night(
 
 def loads_of(universe: Universe, worker_id: str) -> list[int]:
     """Seconds of loading, by price."""
-    session = universe.ledger.session(worker_id)
+    session = universe.ledger.sessions.of(worker_id)
     assert session is not None
     return [round(span.buckets.load / 1e6) for span in session.spans if span.buckets.load]
 

@@ -25,7 +25,7 @@ def test_the_engine_waits_when_too_much_is_unsaved_and_nothing_is_dropped() -> N
     manifest = world.finish()
     world.check_invariants(manifest)
     assert world.decoded() == tokens_in(world.answers())
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None
     idle = session.buckets.idle / 1e6
     assert idle > (AWAY_UNTIL - AWAY_FROM) / 2, "it generated beyond its buffer"

@@ -140,7 +140,7 @@ def test_a_node_whose_engines_all_die_blames_no_row() -> None:
     world.node_is_bad = True
     ending = world.work()
     assert isinstance(ending, EngineDied)
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None
     assert (session.state, session.error_kind) == ("failed", "EngineDied")
     world.node_is_bad = False
@@ -153,7 +153,7 @@ def test_an_engine_that_cannot_start_fails_its_session_with_its_own_words() -> N
     world.load_error = "CUDA out of memory"
     ending = world.work()
     assert isinstance(ending, SpotmillError)
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None
     assert session.error_kind == "EngineFailed"
     assert "CUDA out of memory" in str(session.error)

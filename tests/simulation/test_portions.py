@@ -138,7 +138,7 @@ def test_a_helper_that_stood_still_drops_what_was_taken_from_it() -> None:
     weather = Weather(latency=0.1, slow_seconds=2.5 * STRAGGLER.pace.lease_seconds)
     frozen = replace(STRAGGLER, weather=weather, strikes={(worker, call): "frozen"})
     universe = lived(frozen)
-    session = universe.ledger.session(worker)
+    session = universe.ledger.sessions.of(worker)
     assert session is not None
     assert session.buckets.wasted > 0
     takes = universe.ledger.portions.claims(0).takes.values()

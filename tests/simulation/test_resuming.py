@@ -147,7 +147,7 @@ def test_a_run_that_is_closed_before_a_worker_told_its_price_is_proved_all_the_s
     uncertain = {key: late["uncertain"][key] for key in ("seconds", "cost")}
     assert uncertain == {"seconds": BOOT_SECONDS + world.pace.lease_seconds, "cost": None}
     assert Decimal(manifest["cost"]["total"]) > 0
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None
     assert session.over
     assert not session.untold

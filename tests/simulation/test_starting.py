@@ -58,7 +58,7 @@ def test_a_shard_is_claimed_and_read_before_the_model_is_loaded() -> None:
 
     def look() -> None:
         held.append(world.ledger.latest_epochs())
-        states.extend(session.state for session in world.ledger.sessions().values())
+        states.extend(session.state for session in world.ledger.sessions.all().values())
 
     world.meanwhile = look
     assert isinstance(world.work(), WorkerReport)
@@ -76,7 +76,7 @@ def test_no_model_is_loaded_when_nothing_is_left() -> None:
     assert isinstance(ending, WorkerReport)
     assert (ending.rows, ending.shards_published) == (0, 0)
     assert len(world.loads) == before
-    sessions = world.ledger.sessions()
+    sessions = world.ledger.sessions.all()
     assert sessions["worker-2"].state == "ended"
     assert sessions["worker-2"].buckets.load == 0
     world.check_invariants(world.finish())
@@ -109,7 +109,7 @@ def test_a_worker_told_to_go_while_it_loads_lets_the_shard_go() -> None:
     world.meanwhile = tell
     assert isinstance(world.work(notice=told), Interrupted)
     world.meanwhile = lambda: None
-    assert world.ledger.sessions()["worker-1"].state == "ended"
+    assert world.ledger.sessions.all()["worker-1"].state == "ended"
     finished(world)
     assert world.loads == [False, False]
 
@@ -156,7 +156,7 @@ def test_a_run_is_closed_while_its_worker_loads_another_engine() -> None:
     world.engine_start = EngineStart(1.5, 2.25, 7, "bucket", "off")
     assert isinstance(world.work(), WorkerReport)
     world.finish()
-    [session] = world.ledger.sessions().values()
+    [session] = world.ledger.sessions.all().values()
     later = replace(session, beat=session.beat + 1, start=EngineStart(0.5, 2.0, 0, "node", "off"))
-    world.ledger.beat(later)
+    world.ledger.sessions.beat(later)
     assert world.problems() == []

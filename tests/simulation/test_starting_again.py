@@ -16,7 +16,7 @@ WORKER = "w-1"
 
 def both_lives_are_billed(world: World) -> None:
     """Whatever the first life was, a second one under the same id, and the books of both."""
-    first = world.ledger.sessions()
+    first = world.ledger.sessions.all()
     world.work(worker_id=WORKER)
     world.resume()
     manifest = world.finish()

@@ -208,7 +208,7 @@ def test_rows_finished_in_between_start_the_count_anew() -> None:
 
 def lives_of(house: House) -> list[str]:
     """The session ids, each without the part that a supervisor drew."""
-    return sorted(name.partition(".")[2] for name in house.ledger.worker_ids())
+    return sorted(name.partition(".")[2] for name in house.ledger.sessions.worker_ids())
 
 
 def test_a_worker_that_its_platform_starts_again_is_the_one_that_was_asked_for() -> None:
@@ -277,19 +277,19 @@ def wait_for_orphan(life: Life, notice: InterruptionNotice | None = None) -> tup
 
 def test_books_are_closed_when_orphans_have_said_their_last() -> None:
     house, waited = wait_for_orphan(Life(load_seconds=300.0))
-    assert house.ledger.sessions()["orphan-0"].state == "ended"
+    assert house.ledger.sessions.all()["orphan-0"].state == "ended"
     assert waited == pytest.approx(293, abs=2)
 
 
 def test_an_orphan_that_stands_still_for_a_lease_is_not_waited_for() -> None:
     house, waited = wait_for_orphan(Life(load_seconds=300.0, dies_at=60.0))
-    assert not house.ledger.sessions()["orphan-0"].over
+    assert not house.ledger.sessions.all()["orphan-0"].over
     assert waited == pytest.approx(60 - 8 + house.lease_seconds, abs=3)
 
 
 def test_no_orphan_holds_the_books_open_for_ever() -> None:
     house, waited = wait_for_orphan(Life(load_seconds=9_000.0))
-    assert not house.ledger.sessions()["orphan-0"].over
+    assert not house.ledger.sessions.all()["orphan-0"].over
     assert waited == pytest.approx(600, abs=2)
 
 
@@ -317,7 +317,7 @@ def test_a_store_that_is_away_at_the_end_is_asked_again() -> None:
     Orphans(house).start(Life(load_seconds=20.0))
     house.clock.sleep(8)
     supervise(ScriptedPool(house), store=away_store(house, 9, 40))
-    assert house.ledger.sessions()["orphan-0"].state == "ended"
+    assert house.ledger.sessions.all()["orphan-0"].state == "ended"
 
 
 def test_one_orphan_of_two_wanted_is_joined_by_one() -> None:
@@ -513,7 +513,7 @@ def test_orphans_hear_that_they_are_to_stop() -> None:
     with pytest.raises(BudgetReached):
         supervise(ScriptedPool(house), budget_usd="20")
     house.clock.sleep(2)
-    assert house.ledger.sessions()["orphan-0"].state == "ended"
+    assert house.ledger.sessions.all()["orphan-0"].state == "ended"
     assert spent(orphans.pool) <= 20
 
 

@@ -54,7 +54,7 @@ def proved() -> World:
     assert isinstance(world.work(notice=NoticeAt(11)), Interrupted)
     world.resume()
     world.finish()
-    [first, second] = (world.ledger.session(name) for name in ("worker-1", "worker-2"))
+    [first, second] = (world.ledger.sessions.of(name) for name in ("worker-1", "worker-2"))
     assert first is not None and second is not None
     manifest = world.ledger.projected_manifest(0)
     assert manifest is not None and len(manifest["attempts"]) == 2
@@ -225,7 +225,7 @@ def test_a_worker_that_still_lived_when_the_run_was_closed_may_live_on() -> None
 def test_what_a_worker_spends_after_the_closing_is_told() -> None:
     world = closed_early("work")
     assert remarks(world.ledger) == []
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None
     edit(SESSION, put("beat", 101))(world)
     edit(SESSION, put("seconds", "idle", session.buckets.idle / 1e6 + 3600.0))(world)
@@ -248,7 +248,7 @@ def test_a_worker_that_came_after_the_closing_spent_all_of_it_then(proved: World
     assert remarks(world.ledger) == []
     world.started = 7
     world.work()
-    late = world.ledger.session("worker-8")
+    late = world.ledger.sessions.of("worker-8")
     assert late is not None
     assert remarks(world.ledger) == [str(Outlived("worker-8", late.buckets.total, late.bill.usd))]
 
@@ -268,7 +268,7 @@ def test_a_worker_that_comes_after_the_end_is_in_no_bill_of_it(proved: World) ->
     world.clock.sleep(10_000.0)
     world.started = 7
     world.work()
-    assert len(world.ledger.sessions()) == 3
+    assert len(world.ledger.sessions.all()) == 3
     assert world.problems() == []
 
 

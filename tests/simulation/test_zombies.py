@@ -142,7 +142,7 @@ def test_a_zombie_drops_its_shard_at_its_next_beat() -> None:
     assert isinstance(zombie, WorkerReport), repr(zombie)
     assert (zombie.shards_published, zombie.rows) == (0, 0)
     assert world.ledger.published() == set()
-    session = world.ledger.session("worker-1")
+    session = world.ledger.sessions.of("worker-1")
     assert session is not None
     assert 0 < session.decoded < tokens_in(undisturbed_answers(rows))
     assert session.buckets.useful == 0, "what a zombie did in vain is waste"

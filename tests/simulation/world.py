@@ -210,7 +210,7 @@ class World:
 
     def decoded(self) -> int:
         """Tokens that all workers say they decoded."""
-        return sum(session.decoded for session in self.ledger.sessions().values())
+        return sum(session.decoded for session in self.ledger.sessions.all().values())
 
     def problems(self) -> list[str]:
         return list(problems(self.ledger, self.shards, self.source))

@@ -29,7 +29,7 @@ def ended_at(session: Session | None, saved: bool = True) -> str:
     if saved:
         ledger.checkpoint(Checkpoint(0, 1, 1, "nonce", (), {}, ATTEMPT))
     if session is not None:
-        ledger.beat(session)
+        ledger.sessions.beat(session)
     [attempt] = ledger.progress(0, before_epoch=2).attempts
     return attempt.ended_at
 

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from pipeline.beats import Beats
 from pipeline.beginning import begin_session
 from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.ports import ObjectStore
 from pipeline.core.session import Session
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.errands import Errands
 from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.patience import Patience
+from pipeline.session_ledger import SessionLedger
 from pipeline.stores.memory import MemoryStore
 from tests.simulation.fakes import InlineExecutor, VirtualClock
 from tests.simulation.memory_rows import JsonFormat
@@ -46,11 +48,11 @@ class Beside(Errands):
         yield
 
 
-class Told(Ledger):
+class Told(SessionLedger):
     """Notes every session that is beaten."""
 
-    def __init__(self) -> None:
-        super().__init__(MemoryStore(), "night", JsonFormat())
+    def __init__(self, store: ObjectStore, run_id: str) -> None:
+        super().__init__(store, run_id)
         self.beaten: list[Session] = []
 
     def beat(self, session: Session) -> None:
@@ -64,14 +66,17 @@ class Life:
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     errands: Beside = field(default_factory=Beside)
-    told: Told = field(default_factory=Told)
+    told: Told = field(init=False)
     beats: Beats = field(init=False)
 
     def __post_init__(self) -> None:
+        store = MemoryStore()
+        ledger = Ledger(store, "night", JsonFormat())
+        ledger.sessions = self.told = Told(store, "night")
         begun = begin_session(
-            self.told, self.clock, "w", boot_seconds=BOOT, lease_seconds=LEASE, nonce="n"
+            ledger, self.clock, "w", boot_seconds=BOOT, lease_seconds=LEASE, nonce="n"
         )
-        self.beats = Beats(begun, self.told, self.errands, self.clock, Patience(self.clock))
+        self.beats = Beats(begun, ledger, self.errands, self.clock, Patience(self.clock))
         self.beats.tell_price(Node(), Fraction(1), PRICE)
         self.beats.booted()
         engine = ScriptedEngine(ScriptedSettings(), self.clock.sleep)

@@ -97,7 +97,7 @@ def test_they_are_written_as_the_books_are_closed(here: JobAtHand) -> None:
     assert costs["project"].unique().to_list() == ["search"]
     assert set(focus["PricingCategory"]) == {"Dynamic"}
     assert focus["ConsumedQuantity"].sum() == run["tokens"]["output"] + run["tokens"]["wasted"]
-    session = here.ledger.session("w1")
+    session = here.ledger.sessions.of("w1")
     assert session is not None
     [rest] = costs.filter(pl.col("shard_id").is_null()).to_dicts()
     assert rest["boot_seconds"] > 0

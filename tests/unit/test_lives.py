@@ -71,7 +71,7 @@ def test_every_process_has_a_session_of_its_own(caplog: pytest.LogCaptureFixture
         others = [begun(ledger), begun(ledger), begun(ledger, "w.2")]
     assert [s.worker_id for s in (first, *others)] == ["w", "w.2", "w.3", "w.2.2"]
     assert "goes on as worker w.3" in caplog.text
-    assert ledger.sessions() == {s.worker_id: s for s in (first, *others)}
+    assert ledger.sessions.all() == {s.worker_id: s for s in (first, *others)}
     assert len({s.nonce for s in (first, *others)}) == 4
 
 
@@ -84,4 +84,4 @@ def test_a_first_beat_whose_answer_was_lost_is_still_its_own() -> None:
 
     store = RetryingStore(FaultyStore(memory, fault, lambda _: None))
     assert begun(ledger_over(store)).worker_id == "w"
-    assert ledger_over(memory).worker_ids() == ["w"]
+    assert ledger_over(memory).sessions.worker_ids() == ["w"]

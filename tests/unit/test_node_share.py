@@ -116,8 +116,8 @@ def test_whoever_closes_the_books_is_told_of_a_machine_that_was_charged_for_twic
     made = wiring.plan(job)
     wiring.run_worker(job, NoNotice(), "w1")
     # A second one, beside it all the time.
-    session = job.ledger.sessions()["w1"]
-    job.ledger.beat(replace(session, worker_id="w2", shards={}, dropped={}, portions={}))
+    session = job.ledger.sessions.all()["w1"]
+    job.ledger.sessions.beat(replace(session, worker_id="w2", shards={}, dropped={}, portions={}))
     with caplog.at_level(logging.WARNING, "spotmill.run"):
         wiring.close_books(job, made)
     [told] = [record.getMessage() for record in caplog.records if "machine" in record.getMessage()]

@@ -115,7 +115,7 @@ def test_what_cannot_name_a_worker_is_refused(name: str, folder: Folder) -> None
     wiring.plan(here)
     with pytest.raises(JobInvalid, match="cannot name"):
         wiring.run_worker(here, NoNotice(), name)
-    assert here.ledger.sessions() == {}
+    assert here.ledger.sessions.all() == {}
 
 
 # The latest run.
@@ -261,7 +261,7 @@ def test_a_session_begins_before_anything_is_asked_that_takes_a_while(
     then: list[Session | None] = []
 
     def slow_metadata() -> Node:
-        then.append(here.ledger.session("w1"))
+        then.append(here.ledger.sessions.of("w1"))
         time.sleep(0.2)
         return Node("i-1", "g6.xlarge", lifecycle="spot")
 
@@ -270,7 +270,7 @@ def test_a_session_begins_before_anything_is_asked_that_takes_a_while(
     [first] = then
     assert first is not None
     assert (first.state, first.untold, first.node) == ("boot", True, Node())
-    session = here.ledger.session("w1")
+    session = here.ledger.sessions.of("w1")
     assert session is not None
     assert session.node.instance_type == "g6.xlarge"
     assert session.buckets.boot >= first.buckets.boot + 200_000
@@ -291,7 +291,7 @@ def test_a_worker_that_cannot_start_says_why_and_costs_what_nobody_knows(
     book.write_text("machines: {")
     with pytest.raises(JobInvalid):
         wiring.run_worker(here, NoNotice(), "w0")
-    session = here.ledger.session("w0")
+    session = here.ledger.sessions.of("w0")
     assert session is not None
     assert (session.state, session.error_kind, session.untold) == ("failed", "JobInvalid", True)
     assert session.buckets.boot > 0
@@ -323,7 +323,7 @@ def test_cost_tags_and_chunks_may_change_and_reach_the_worker(
     }
     here = open_job(folder.job(model=slow, **changed), RUN)
     manifest = run_through(here)
-    session = here.ledger.session("w1")
+    session = here.ledger.sessions.of("w1")
     assert session is not None
     assert str(session.price.usd_per_hour) == "0.36"
     assert manifest["tags"]["Team"] == "data"

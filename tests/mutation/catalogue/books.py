@@ -79,7 +79,7 @@ MUTANTS = (
         "last-beat-not-sent",
         "an ended worker keeps its leases, and its bill stops early",
         "pipeline/beats.py",
-        "        self._errands.send(lambda: self._ledger.end(session), done, failed)\n",
+        "        self._errands.send(lambda: self._ledger.sessions.end(session), done, failed)\n",
         "",
     ),
     Mutant(
