@@ -108,17 +108,18 @@ class Workload:
             "model": model,
             "shards": {"rows": -(-self.rows // _SHARDS)},
             "chunks": dict(chunks or {"rows": max(1, self.rows // _CHUNKS), "seconds": 5}),
-            "cost": {},
+            "cost": {"prices": str(ROOT / "sample_data" / "prices.yaml")},
         }
         path = self.folder / f"job-{output.name}.yaml"
         path.write_text(yaml.safe_dump(job))
         return path
 
 
-def make_workload(folder: Path, rows: int) -> Workload:
-    """8 shards and about 50 chunks, whatever the number of rows."""
-    (folder / "tickets").mkdir()
-    table = ticket_table(list(tickets(_SEED, rows)))
+def make_workload(folder: Path, rows: int, night: int = 0) -> Workload:
+    """8 shards and about 50 chunks, whatever the number of rows; each night has tickets of its
+    own."""
+    (folder / "tickets").mkdir(parents=True)
+    table = ticket_table(list(tickets(_SEED + night, rows)))
     pq.write_table(table, folder / "tickets/part-0.parquet", row_group_size=max(1, rows // _SHARDS))
     return Workload(folder, rows)
 

@@ -31,6 +31,7 @@ FAMILIES = (
     Family("whole-job", "The whole job against bare `LLM.generate`"),
     Family("checkpointing", "A checkpoint every 5 seconds against none"),
     Family("accounting", "What a worker's books cost it"),
+    Family("predicting", "What a night was expected to cost, and what it did", 2_400.0),
     Family("order", "The order of rows that share beginnings"),
     Family("duplicates", "Rows that occur several times"),
     Family("speculation", "Speculation: auto, none, always"),

@@ -24,13 +24,15 @@ from pipeline.feed import Feed
 from pipeline.ledger import Ledger
 from pipeline.prices import PriceWatch
 from pipeline.repricing import Repricing
+from pipeline.session_ledger import SessionLedger
 from pipeline.timesheet import Timesheet
 
 _KEEPS_BOOKS = (
     *((Timesheet, name) for name in ("pass_to", "settle", "reprice", "write_off")),
     *((Feed, name) for name in ("settle", "accounts", "reprice")),
     *((Beats, name) for name in ("beat_when_due", "_beside", "own_up", "end")),
-    *((Ledger, name) for name in ("beat", "end", "allowance")),
+    *((SessionLedger, name) for name in ("beat", "end")),
+    (Ledger, "allowance"),
     (AllowanceNotice, "look"),
     (Repricing, "look_after"),
     (PriceWatch, "_once"),
