@@ -110,6 +110,7 @@ def own_core() -> psutil.Process:
     return core
 
 
+@pytest.mark.nightly
 def test_an_engine_in_this_process_may_be_loaded_again_and_again() -> None:
     """And its counters, which are the process's, begin at nothing each time."""
     for _ in range(2):
