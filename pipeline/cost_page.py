@@ -52,7 +52,8 @@ def _whole(document: Json) -> Table:
     table.add_row("  charged to shards", _usd(document["allocated"]))
     table.add_row("  charged to none", _usd(document["unallocated"]))
     for key, words in _UNCERTAIN.items():
-        if document.get(key) is not None and Decimal(document[key]):
+        # Runs of earlier versions do not tell.
+        if key in document and (document[key] is None or Decimal(document[key])):
             table.add_row(words, _usd(document[key]))
     if (after := document["after_closing"])["workers"]:
         spent = f"{_usd(after['cost'])} ({', '.join(after['workers'])})"
@@ -149,7 +150,7 @@ def _name(key: Any) -> str:
 
 
 def _usd(amount: str | None) -> str:
-    return "unknown" if amount is None else f"{Decimal(amount):,.6f}"
+    return "unknown" if amount is None else f"{Decimal(amount):z,.6f}"
 
 
 def _percent(amount: str | None, signed: bool = False) -> str:

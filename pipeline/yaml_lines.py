@@ -44,7 +44,7 @@ class LinedYaml:
             raise JobInvalid(
                 "the file is empty" if data is None else "the file holds no mapping of keys",
                 where=source,
-                hint="see sample_data/job.yaml for an example",
+                hint="see the examples in sample_data/, job.yaml and prices.yaml",
             )
         return LinedYaml(data, _as_written(root, {}), lines)
 

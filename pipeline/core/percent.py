@@ -11,7 +11,8 @@ def percent(part: Decimal | None, whole: Decimal | None) -> Decimal | None:
     """To two places; None when either is unknown, or the whole is nothing."""
     if part is None or whole is None or not whole:
         return None
-    return (part * 100 / whole).quantize(_GRAIN, ROUND_HALF_EVEN)
+    # A loss too small to be seen is no minus nothing.
+    return (part * 100 / whole).quantize(_GRAIN, ROUND_HALF_EVEN) + Decimal(0)
 
 
 def change(now: Decimal | None, then: Decimal | None) -> Decimal | None:

@@ -44,11 +44,12 @@ def replacements(gone: Iterable[str], lives: Mapping[str, Life]) -> frozenset[st
 
     At most one for each that is gone, by the times that they wrote themselves.
     """
-    ends = sorted(end for name in gone if (end := moment(lives[name][1])))
+    ends = sorted((end, name) for name in gone if (end := moment(lives[name][1])))
     starts = sorted((start, name) for name in lives if (start := moment(lives[name][0])))
     vacant, found = deque(ends), set()
     for start, name in starts:
-        if vacant and vacant[0] <= start:
+        # One that is gone as soon as it began took no place of its own.
+        if vacant and vacant[0][0] <= start and vacant[0][1] != name:
             vacant.popleft()
             found.add(name)
     return frozenset(found)

@@ -152,9 +152,15 @@ def _check_charges(
 
 
 def _uncertain(bill: SessionBill, closed_at: str) -> Json:
-    """What a worker may have cost beyond a bill that falls short: as a rule, and at the most."""
+    """What a worker may have cost beyond a bill that falls short: as a rule, and at the most.
+    `untold_seconds` of it are those that it lived before it told a price, and never did."""
     at_most = bill.unknown_micros(closed_at)
-    return {**_more(bill, bill.uncertain_micros), "until_closed": _more(bill, at_most)}
+    untold = {"untold_seconds": bill.untold_micros / MICROS_PER_SECOND}
+    return {
+        **_more(bill, bill.uncertain_micros),
+        **(untold if bill.untold_micros else {}),
+        "until_closed": _more(bill, at_most),
+    }
 
 
 def _more(bill: SessionBill, micros: int | None) -> Json:

@@ -150,12 +150,14 @@ def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]
 
 
 def _life(run: Json, worker: Json) -> tuple[datetime, datetime]:
-    """From a session's beginning for as long as its bill says; the run's where nobody knows it."""
+    """From a session's beginning for as long as its bill says, and what it lived before it told a
+    price, which no bill has; the run's where nobody knows it."""
     began_at = worker.get("began_at")
     if began_at is None:
         return _period(run["started_at"], run["finished_at"])
     start, lived = _moment(began_at), Buckets.from_seconds(worker["seconds"]).total
-    return start, start + timedelta(microseconds=lived)
+    untold = worker.get("uncertain", {}).get("untold_seconds", 0.0)
+    return start, start + timedelta(microseconds=lived, seconds=untold)
 
 
 def _period(started_at: str, ended_at: str) -> tuple[datetime, datetime]:

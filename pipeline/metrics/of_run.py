@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from pipeline.core.manifest import Parting, partings, usd_of_tokens
@@ -86,7 +87,7 @@ def run_figures(
     held = {shard for s in sessions.values() if not s.over for shard in s.shards}
     states: Mapping[str, str]
     if closed is None:
-        usd = sum_of(session.usd for session in sessions.values())
+        usd = _usd_so_far(sessions.values())
         decoded = _Decoded.so_far(tokens, sessions.values())
         states = {name: session.state for name, session in sessions.items()}
     else:
@@ -123,6 +124,13 @@ def run_figures(
         *known("spotmill.prefix_cache.hits", share(tokens["cached_input"], tokens["input"])),
         Figure("spotmill.complete", int(closed is not None)),
     ]
+
+
+def _usd_so_far(sessions: Collection[Session]) -> Decimal | None:
+    """A session that did not tell its price yet, and may never, is in no sum of the books' either;
+    where there are no others, nobody knows what was spent."""
+    told = [session.usd for session in sessions if not session.untold]
+    return None if sessions and not told else sum_of(told)
 
 
 def _goodput(decoded: _Decoded, sessions: Collection[Session]) -> list[Figure]:

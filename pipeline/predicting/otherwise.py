@@ -53,7 +53,9 @@ class Otherwise:
         gain = next((gain for model in models if (gain := gain_of(model))), None)
         pace = self.past.pace(*self.place)
         if gain is None or pace is None:
-            return None, "no run without it, and no trial of `spotmill tune`, is known here"
+            why = "no run with `speculative: none` is known here"
+            tunes = self.job.model.speculative.method == "auto"
+            return None, f"{why}, and no trial of `spotmill tune`" if tunes else why
         slower = replace(pace, rate=pace.rate / gain)
         told = forecast_at(self.work, self.tokens, self.past, slower)
         return self.usd_of(told, self.place), f"`spotmill tune` measured {gain:.2f} times the speed"

@@ -124,7 +124,9 @@ def chosen_place(at_hand: Node, runs: Sequence[PastRun], measured: bool) -> tupl
     """
     here = _place_of(at_hand)
     used = [(place, run) for run in runs for place in _used([run])]
-    such = next((one for one in used if one[0].machine == here.machine), None)
+    # Machines without a name have nothing in common.
+    named = (one for one in used if one[0].machine != UNKNOWN)
+    such = next((one for one in named if one[0].machine == here.machine), None)
     if such is not None:
         place, run = such
         why = f"a machine like this one, on the terms of {run.run_id}"
@@ -145,4 +147,5 @@ def _used(runs: Sequence[PastRun]) -> list[Place]:
     for run in runs:
         for session in run.sessions:
             seconds[Place(session.machine, session.lifecycle)] += session.buckets.total
-    return [place for place, _ in seconds.most_common()]
+    # One that ended before it told where it was has no time that anybody can price.
+    return [place for place, spent in seconds.most_common() if spent]

@@ -7,11 +7,15 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.core.cost_report import cost_report
 from pipeline.core.money import sum_of
+from pipeline.core.preemption import price_of_preemption, taken_away
 from pipeline.exports.cost_rows import CostRow, cost_rows
 from pipeline.exports.costs import encode_costs
 from pipeline.exports.focus import encode_focus
+from pipeline.exports.reading import read_costs
 from tests.simulation.night import night
+from tests.simulation.test_cost import books_now
 from tests.simulation.universe import Universe
 
 SEEDS = range(1, 61)
@@ -27,6 +31,17 @@ def rows_of(universe: Universe) -> tuple[list[CostRow], dict[str, Any]]:
     assert run is not None
     manifests = ledger.shard_manifests([shard.id for shard in universe.shards])
     return list(cost_rows("nightly", run, manifests)), run
+
+
+def preemption(universe: Universe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What it cost by a run's table, as a later run reads it, and by the run's own report."""
+    rows, run = rows_of(universe)
+    charged = read_costs(encode_costs(rows))
+    states = {row["worker_id"]: row["state"] for row in run["workers"]}
+    gone = taken_away(charged.left, states, over=True)
+    total = Decimal(run["cost"]["total"])
+    told = price_of_preemption(gone, charged.lives, charged.lines, total)
+    return told, cost_report(books_now(universe))["preemption"]
 
 
 def test_the_tables_of_every_night_add_up_to_its_books() -> None:
@@ -64,3 +79,22 @@ def test_the_tables_of_every_night_add_up_to_its_books() -> None:
         twice += tokens["wasted"]
     assert wrong == {}
     assert min(repriced, ended_badly, helped, copied, twice) > 10
+
+
+def test_a_later_run_reads_the_price_of_preemption_that_the_run_told() -> None:
+    differing: dict[int, tuple[object, object]] = {}
+    replaced = untold = 0
+    for seed in range(1, 121):
+        universe = Universe(night(seed))
+        try:
+            universe.run()
+            table, report = preemption(universe)
+            sessions = universe.ledger.sessions.all().values()
+        finally:
+            universe.abandon()
+        if table != report:
+            differing[seed] = (table, report)
+        replaced += report["replacements"]
+        untold += sum(session.untold for session in sessions)
+    assert differing == {}
+    assert min(replaced, untold) > 10

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.bills import SessionBill
 from pipeline.core.cost_lines import RunBooks
-from pipeline.core.money import Buckets, Node, NodePrice
+from pipeline.core.money import UNTOLD_PRICE, Buckets, Node, NodePrice
 from pipeline.core.preemption import preempted
 from pipeline.core.rows import FinishedRow, TokenCounts
 from pipeline.core.session import Session, ShardAccount
@@ -181,6 +181,15 @@ def _published(*manifests: Mapping[str, Any]) -> PublishedShards:
     for manifest in manifests:
         published.take(manifest)
     return published
+
+
+def test_a_worker_that_never_told_its_price_takes_no_figure_away() -> None:
+    alive = session("w1", Buckets(useful=10_000_000), decoded=100)
+    dead = session("w0", Buckets(boot=9_000_000), UNTOLD_PRICE, state="failed")
+    told = run_figures({}, _published(), {"w0": dead, "w1": alive})
+    assert values(told, "spotmill.cost") == [Decimal("0.01")]
+    assert values(told, "spotmill.cost.per_1k_output_tokens") == [Decimal("0.1")]
+    assert values(run_figures({}, _published(), {"w0": dead}), "spotmill.cost") == []
 
 
 def test_tokens_in_hand_are_good_until_they_are_known_to_be_wasted() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pipeline.core.money import Buckets, Node
 from pipeline.core.past import PastRun, PastSession
 from pipeline.predicting.market import market_now
-from pipeline.predicting.places import Place, Prices
+from pipeline.predicting.places import Place, Prices, chosen_place, places
 from pipeline.prices import PriceBook, parse_prices, shipped_book
 from tests.doubles.ec2 import Ec2Api, Sold
 from tests.unit.plan_bench import BOOK, Bench
@@ -171,6 +172,27 @@ def test_a_machine_that_only_starts_workers_is_not_taken_for_theirs(
         "as one",
     )
     assert bench.plan(sample=40)["chosen"]["machine"] == "t3.small"
+
+
+def test_a_worker_that_died_before_it_told_where_it_was_places_no_run() -> None:
+    """Where nobody names the machine that asks, either: such have nothing in common."""
+    works = PastSession("g6.xlarge", "spot", 900, Buckets(useful=10**9))
+    nameless = PastSession("unknown", "unknown", 0, Buckets())
+    past = [
+        PastRun(name, 1, 1, 9, 900, 0, 0, each)
+        for name, each in (
+            ("new", (works,)),
+            ("old", (nameless, works)),
+            ("oldest", (nameless,)),
+        )
+    ]
+    assert chosen_place(Node(), past, measured=False) == (Place("g6.xlarge", "spot"), "as new")
+    spent = replace(nameless, buckets=Buckets(useful=1))
+    older = replace(past[1], sessions=(spent, works))
+    assert chosen_place(Node(), [past[0], older], measured=False)[1] == "as new"
+    assert chosen_place(Node(), [past[2]], measured=False)[1] == "this machine"
+    found = places(past, Prices(Node(), None, past))
+    assert Place("unknown", "unknown") not in found[:-1], "but as where this command is"
 
 
 def test_spot_workers_are_planned_from_the_same_machine_on_demand(

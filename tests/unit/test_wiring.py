@@ -301,7 +301,11 @@ def test_a_worker_that_cannot_start_says_why_and_costs_what_nobody_knows(
     rows = {row["worker_id"]: row for row in manifest["workers"]}
     assert rows["w0"]["cost"] == "0.000000000000"
     untold = {"seconds": session.buckets.total / 1e6, "cost": None}
-    assert rows["w0"]["uncertain"] == {**untold, "until_closed": untold}
+    assert rows["w0"]["uncertain"] == {
+        **untold,
+        "untold_seconds": untold["seconds"],
+        "until_closed": untold,
+    }
     assert proving.verify(here)["problems"] == []
 
 
