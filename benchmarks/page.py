@@ -103,7 +103,7 @@ def _unit(figure: Figure) -> str:
 
 
 def _number(value: float, figure: Figure) -> str:
-    if not figure.unit:
+    if not figure.unit or abs(value) < 1:
         return f"{value:.3f}"
     return f"{value:.1f}" if abs(value) < 1_000 else f"{value:,.0f}"
 
