@@ -36,8 +36,8 @@ _STUCK_SECONDS = 1_800.0
 class Beats:
     """One session's beats after its first, from its `sheet`. `feed`, `moves` of its price and
     `engine_start` are given as soon as there are any. One thread calls it. `told` is shown each
-    session as it is beaten, and must not take time; `look` is called beside each beat, in any
-    thread, to see what there is to see in the store."""
+    session as it is beaten, and must not take time; `look` is called beside each beat, to see what
+    there is to see in the store. Both in any thread."""
 
     def __init__(
         self,
@@ -144,10 +144,11 @@ class Beats:
             bucket = _STUCK_IN.get(session.state, "wasted")
             moves = self._moves_since(until, account.price) if bucket == "load" else ()
             account = account_at(account, until, bucket, now, moves)
-        told = session.at(account)
-        self._ledger.sessions.beat(
-            replace(told, beat=next(self._numbers), beat_at=self._clock.timestamp())
+        told = replace(
+            session.at(account), beat=next(self._numbers), beat_at=self._clock.timestamp()
         )
+        self._told(told)
+        self._ledger.sessions.beat(told)
         self._look()
 
     def _moves_since(self, at: float, price: NodePrice) -> Iterable[Move]:

@@ -26,6 +26,7 @@ from pipeline.core.lease import BEATS_IN_A_LEASE
 from pipeline.core.lives import life_of, newest_lives
 from pipeline.core.money import MICROS_PER_SECOND, decimal_text, dollars
 from pipeline.core.session import Session
+from pipeline.core.start_times import StartTimes
 
 log = logging.getLogger("spotmill.run")
 
@@ -78,6 +79,7 @@ class Budget:
     _unpriced: set[str] = field(default_factory=set)
     _unpriced_since: dict[str, float] = field(default_factory=dict)
     _too_dear: bool = False
+    _starts: StartTimes = field(default_factory=StartTimes)
 
     def look(
         self,
@@ -95,6 +97,8 @@ class Budget:
         if self.terms.budget_usd is not None:
             self._refuse_unpriced(of_now, now)
             self._tell_of_unpriced(sessions.keys() - of_now.keys(), sessions)
+        elif self.terms.warn_usd is not None:
+            self._tell_of_unpriced(sessions.keys(), sessions)
         for worker_id, session in sessions.items():
             self._see(worker_id, session, now)
         # One that a listing left out has cost what it has cost all the same.
@@ -114,6 +118,7 @@ class Budget:
             moved = before.buckets != session.buckets and self._began is not None
             since = self._began if moved and self._began is not None else sight.billed_from
             self._sights[worker_id] = Sight(since, now)
+        self._starts.see(session, now)
 
     def ended(self, worker_id: str, now: float) -> None:
         """The pool tells of a worker's end; if its beat moves on, it was wrong."""
@@ -161,6 +166,9 @@ class Budget:
         seconds = allowed_seconds(budget, meters, self.terms.kept_seconds)
         if seconds is not None:
             return seconds
+        if self._dearest == 0 and any(meter.runs for meter in meters):
+            # They cost nothing, however long they go on.
+            return None
         # Nobody runs, or nobody told of a price yet: whoever comes waits for a better word.
         return self.terms.lease_seconds
 
@@ -188,18 +196,20 @@ class Budget:
                     where=f"cost.budget_usd, worker {name}",
                     why="its machine is in no price book, its market does not answer, or nobody "
                     "named its type and lifecycle",
-                    hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE and _LIFECYCLE on "
-                    "workers",
+                    hint="complete cost.prices; set SPOTMILL_INSTANCE_TYPE, _LIFECYCLE and _ZONE "
+                    "on workers",
                 )
 
     def _tell_of_unpriced(self, earlier: Set[str], sessions: Mapping[str, Session]) -> None:
-        """Of earlier starts': this start refuses to go on with any of its own."""
-        unpriced = {name for name in earlier if sessions[name].usd is None}
+        """Of earlier starts', if there is a budget: this start refuses to go on with its own. One
+        that never told its price may be as dear as the dearest, and counts as such."""
+        known = (name for name in earlier if not sessions[name].untold)
+        unpriced = {name for name in known if sessions[name].usd is None}
         if new := sorted(unpriced - self._unpriced):
             self._unpriced |= unpriced
             log.warning(
-                "what %d earlier workers cost is unknown, and counts as nothing against the "
-                "budget: %s",
+                "what %d workers cost is unknown, and counts as nothing against the budget or "
+                "what is warned at: %s",
                 *(len(new), ", ".join(new)),
             )
 
@@ -210,7 +220,7 @@ class Budget:
         price = self._dearest
         if budget is None or price is None or not wanted:
             return wanted
-        start_seconds = self._start_seconds
+        start_seconds = self._starts.seconds
         allowed = affordable_starts(
             budget,
             meters,
@@ -260,11 +270,10 @@ class Budget:
             # Of those that nobody heard of yet, each may be as dear as the dearest.
             unheard = self.asked_for.keys() - newest_lives(self._sessions, self.asked_for).keys()
             waits = (now - self.asked_for[worker_id] for worker_id in sorted(unheard))
-            booted = [
-                min(seconds, self._boot_seconds) for seconds in waits if seconds < BOOT_SECONDS
-            ]
+            starts = self._starts
+            booted = [min(waited, starts.boot_seconds) for waited in waits if waited < BOOT_SECONDS]
             meters += [
-                Meter(Decimal(0), price, seconds, runs=True, deaf_seconds=self._deaf(seconds))
+                Meter(Decimal(0), price, seconds, True, starts.left_of(seconds))
                 for seconds in booted
             ]
         return meters
@@ -288,29 +297,11 @@ class Budget:
             price,
             unbilled,
             runs=sight.moved and sight.lives(self._looked_at, lease),
-            deaf_seconds=self._deaf(lived) if session.only_loaded else 0.0,
+            deaf_seconds=self._starts.deaf_seconds(session, lived, now),
         )
-
-    def _deaf(self, lived: float) -> float:
-        """For how long a worker that has lived so long may still load its model, going by the
-        longest start of this run."""
-        return max(0.0, self._start_seconds - lived)
 
     @property
     def _dearest(self) -> Decimal | None:
         """The highest price that a worker of this run has; None before one has told."""
         prices = (session.price.usd_per_hour for session in self._sessions.values())
         return max((price for price in prices if price is not None), default=None)
-
-    @property
-    def _boot_seconds(self) -> float:
-        """What a worker has spent before its first beat, going by the longest boot of this run: one
-        that waits for its machine spends nothing."""
-        boots = [session.buckets.boot for session in self._sessions.values()]
-        return max(boots, default=0) / MICROS_PER_SECOND
-
-    @property
-    def _start_seconds(self) -> float:
-        """The longest that a worker of this run has taken to boot and load; 0 before one has."""
-        begun = (s.buckets for s in self._sessions.values() if not s.only_loaded)
-        return max((b.boot + b.load for b in begun), default=0) / MICROS_PER_SECOND

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from pipeline.accounts import ReadAccounts, accounts_of
-from pipeline.core.cost_lines import RunBooks
+from pipeline.core.cost_lines import RunBooks, life_in_books
 from pipeline.core.crowding import crowded
 from pipeline.core.errors import InputChanged, RunConflict
 from pipeline.core.manifest import Provenance
@@ -139,5 +139,9 @@ def books_of(
         worker_id: (session.started_at, session.beat_at)
         for worker_id, session in found.sessions.items()
     }
+    for row in [] if closed is None else closed["workers"]:
+        # Whoever thaws after the closing beats on, and is in no row of its books.
+        if (life := life_in_books(row)) is not None:
+            lived[row["worker_id"]] = life
     more = [] if closed is None else outlived(closed, found.bills)
     return RunBooks(run, found.manifests, lived, complete=closed is not None, outlived=more)

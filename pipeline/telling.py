@@ -47,7 +47,9 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
         return Told(_subject(here, worker_id, session.started_at), figures)
 
     def show(session: Session) -> None:
-        shown[:] = [session]
+        # A beat in a worker's stead may come after a newer one of its own.
+        if not shown or session.beat > shown[0].beat:
+            shown[:] = [session]
 
     if not sinks:
         yield lambda _: None

@@ -164,8 +164,9 @@ def overshoot_bound(
     What it does not cover, since nobody could know of it: a price that rises; of a worker dearer
     than any seen before, what its boot costs more until it tells its price, and its drain; what was
     spent before anybody had told one; of one that took longer to boot or load than any before, what
-    that took longer; of one that was lost before this supervisor began, seconds beyond half a lease
-    after its bill (its engine hung).
+    that took longer; of one that loads another engine in mid-life, what that takes, until its
+    session says so, a beat and a half later; of one that was lost before this supervisor began,
+    seconds beyond half a lease after its bill (its engine hung).
     """
     seconds = tick_seconds + lag_seconds + max(0.0, drain_seconds - reserved_seconds)
     return sum((seconds_usd(seconds, price) for price in usd_per_hour), Decimal(0))

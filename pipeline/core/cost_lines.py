@@ -13,20 +13,39 @@ from typing import Any, TypeAlias
 from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.bills import charges_of
 from pipeline.core.cost_kinds import by_bucket, kinds_of_attempt, kinds_of_rest
-from pipeline.core.money import Buckets, NodePrice, decimal_of, dollars, sum_of
+from pipeline.core.money import (
+    MICROS_PER_SECOND,
+    Buckets,
+    NodePrice,
+    decimal_of,
+    dollars,
+    sum_of,
+)
 from pipeline.core.outlived import Outlived
 from pipeline.core.rows import TokenCounts
 from pipeline.core.spans import Span, all_seconds, charges, together
+from pipeline.core.times import earlier_by
 
 Life: TypeAlias = tuple[str, str]
 """When a session began and ended, as ISO timestamps."""
+
+
+def life_in_books(worker: Mapping[str, Any]) -> Life | None:
+    """By its row in a run's manifest: from its beginning for as long as its bill says, and what it
+    lived before it told a price, which no bill has. None in books of earlier versions."""
+    began_at = worker.get("began_at")
+    if began_at is None:
+        return None
+    untold = worker.get("uncertain", {}).get("untold_seconds", 0.0)
+    lived = Buckets.from_seconds(worker["seconds"]).total + round(untold * MICROS_PER_SECOND)
+    return began_at, earlier_by(began_at, -lived)
 
 
 @dataclass(frozen=True, slots=True)
 class RunBooks:
     """A run's manifest, and its shards'. Of a run in progress (not `complete`), the one that it
     would have if it ended with what is published. `lived` has the first and the last beat's time
-    by worker, `outlived` what they tell of that a complete one does not have."""
+    by worker, of a complete one as its books say, and `outlived` what beats tell of beyond that."""
 
     run: Mapping[str, Any]
     manifests: Sequence[Mapping[str, Any]]

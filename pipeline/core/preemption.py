@@ -44,7 +44,9 @@ def replacements(gone: Iterable[str], lives: Mapping[str, Life]) -> frozenset[st
 
     At most one for each that is gone, by the times that they wrote themselves.
     """
-    ends = sorted((end, name) for name in gone if (end := moment(lives[name][1])))
+    # Of one that only an attempt names, nobody knows when it lived.
+    left = [name for name in gone if name in lives]
+    ends = sorted((end, name) for name in left if (end := moment(lives[name][1])))
     starts = sorted((start, name) for name in lives if (start := moment(lives[name][0])))
     vacant, found = deque(ends), set()
     for start, name in starts:

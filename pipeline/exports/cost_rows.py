@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.cost_kinds import kinds_of_attempt, kinds_of_rest
+from pipeline.core.cost_lines import life_in_books
 from pipeline.core.errors import BooksUnbalanced
 from pipeline.core.money import (
     Buckets,
@@ -150,14 +151,8 @@ def _of_rest(job: str, run: Json, worker: Json, left: Json) -> Iterator[CostRow]
 
 
 def _life(run: Json, worker: Json) -> tuple[datetime, datetime]:
-    """From a session's beginning for as long as its bill says, and what it lived before it told a
-    price, which no bill has; the run's where nobody knows it."""
-    began_at = worker.get("began_at")
-    if began_at is None:
-        return _period(run["started_at"], run["finished_at"])
-    start, lived = _moment(began_at), Buckets.from_seconds(worker["seconds"]).total
-    untold = worker.get("uncertain", {}).get("untold_seconds", 0.0)
-    return start, start + timedelta(microseconds=lived, seconds=untold)
+    """A session's; the run's where nobody knows it."""
+    return _period(*(life_in_books(worker) or (run["started_at"], run["finished_at"])))
 
 
 def _period(started_at: str, ended_at: str) -> tuple[datetime, datetime]:

@@ -66,8 +66,10 @@ class Prices:
         return None if newest is None else newest.node_share
 
     def _newest(self, place: Place) -> PastSession | None:
-        sessions = (session for run in self.runs for session in run.sessions)
-        return next((s for s in sessions if Place(s.machine, s.lifecycle) == place), None)
+        """On such a machine; on other terms, if none was on these."""
+        sessions = [s for run in self.runs for s in run.sessions if s.machine == place.machine]
+        such = (session for session in sessions if session.lifecycle == place.lifecycle)
+        return next(such, next(iter(sessions), None))
 
     @property
     def machines(self) -> list[str]:

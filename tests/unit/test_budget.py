@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -21,7 +22,7 @@ from pipeline.core.budget import (
     warns_at,
 )
 from pipeline.core.errors import WorkersFailed
-from pipeline.core.money import UNKNOWN_PRICE, Node
+from pipeline.core.money import UNKNOWN_PRICE, UNTOLD_PRICE, Buckets, Node, NodePrice
 from pipeline.core.session import Session
 
 prices = st.decimals("0", "40", places=4)
@@ -38,6 +39,41 @@ def test_a_worker_without_a_price_is_refused_before_it_has_spent_a_second() -> N
     budget = Budget(BudgetTerms(budget_usd=Decimal(1)), asked_for={})
     with pytest.raises(WorkersFailed, match="price is unknown"):
         budget.look(silent, of_now=silent, began=0.0, now=1.0)
+
+
+def session_of(price: NodePrice, worker_id: str = "w", hours: int = 1) -> Session:
+    spent = Buckets(useful=hours * 3_600_000_000)
+    return Session(worker_id, 1, "work", "began", "beat", Node(), price, spent)
+
+
+def test_workers_that_cost_nothing_may_go_on_for_ever() -> None:
+    """They stopped a lease after their supervisor was gone, since a budget they do not touch was
+    thought to be spent."""
+    budget = Budget(BudgetTerms(budget_usd=Decimal(1), lease_seconds=LEASE), asked_for={})
+    assert budget.allowed_seconds(1.0) == LEASE, "whoever comes waits for a better word"
+    for beat, now in ((1, 1.0), (2, 2.0)):
+        free = replace(session_of(NodePrice(Decimal(0), "a gift")), beat=beat)
+        budget.look({"w": free}, {"w": free}, now, now)
+    assert budget.allowed_seconds(3.0) is None
+
+
+@pytest.mark.parametrize("usd", [Decimal(1), None])
+def test_what_counts_as_nothing_is_said_once(
+    usd: Decimal | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of earlier workers under a budget, of all where one is only warned; not of those that never
+    told a price, which count as the dearest."""
+    terms = BudgetTerms(budget_usd=usd, warn_usd=Decimal(1))
+    budget = Budget(terms, asked_for={})
+    sessions = {
+        "unpriced": session_of(UNKNOWN_PRICE, "unpriced"),
+        "untold": session_of(UNTOLD_PRICE, "untold"),
+        "priced": session_of(NodePrice(Decimal("0.1"), "a book"), "priced"),
+    }
+    for _ in range(2):
+        budget.look(sessions, {}, began=0.0, now=1.0)
+    [line] = caplog.messages
+    assert line.startswith("what 1 workers cost is unknown") and line.endswith(": unpriced")
 
 
 @given(meters, seconds)

@@ -25,9 +25,9 @@ MUTANTS = (
         "unheard-not-counted",
         "workers that boot cost nothing until they are heard of",
         "pipeline/budget.py",
-        "                min(seconds, self._boot_seconds) for seconds in waits if seconds < "
-        "BOOT_SECONDS\n",
-        "                seconds for seconds in waits if seconds < 0\n",
+        "            booted = [min(waited, starts.boot_seconds) for waited in waits if waited < "
+        "BOOT_SECONDS]\n",
+        "            booted = [waited for waited in waits if waited < 0]\n",
         world="budgets",
     ),
     Mutant(
