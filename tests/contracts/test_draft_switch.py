@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -25,14 +26,21 @@ SUFFIX = {"method": "suffix", "num_speculative_tokens": 6}
 LIMITED = NGRAM | {"num_speculative_tokens_per_batch_size": [[1, 1, 3], [2, 16, 0]]}
 
 
+_ARCTIC = pytest.mark.skipif(
+    find_spec("arctic_inference") is None, reason="arctic-inference is not installed"
+)
+
+
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param((DRAFT, False), id="draft model"),
         pytest.param((DRAFT, True), id="draft model, own process", marks=pytest.mark.nightly),
-        pytest.param((NGRAM, False), id="ngram", marks=pytest.mark.nightly),
         # In a process of its own: beside n-gram's compiler, vLLM's CPU build loads no other engine.
-        pytest.param((SUFFIX, True), id="suffix, own process", marks=pytest.mark.nightly),
+        pytest.param((NGRAM, True), id="ngram, own process", marks=pytest.mark.nightly),
+        pytest.param(
+            (SUFFIX, True), id="suffix, own process", marks=[pytest.mark.nightly, _ARCTIC]
+        ),
         pytest.param((LIMITED, True), id="by batch size, own process", marks=pytest.mark.nightly),
     ],
 )

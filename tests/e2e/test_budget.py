@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.e2e.house import (
     until,
     write,
 )
+from tests.e2e.test_metrics import read
 
 RUN = "night"
 ROWS = 60
@@ -26,7 +28,7 @@ BOOK = "as_of: 2026-11-20\nsource: made up\nmachines:\n  box: {spot: 3600}\n"
 """A dollar a second."""
 
 
-def job_with(place: Path, **cost: Any) -> str:
+def job_with(place: Path, metrics: Mapping[str, str] | None = None, **cost: Any) -> str:
     (place / "prices.yaml").write_text(BOOK)
     return str(
         job_file(
@@ -39,6 +41,7 @@ def job_with(place: Path, **cost: Any) -> str:
             chunks={"rows": 5, "seconds": 0.5},
             fleet={"workers": 1, "lease_seconds": 2},
             cost={"prices": "prices.yaml", **cost},
+            metrics=dict(metrics or {}),
         )
     )
 
@@ -49,7 +52,7 @@ def spend(job: str, command: str) -> Any:
 
 def test_a_budget_stops_a_run_clean_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     write(questions(ROWS), str(tmp_path / "prompts" / "a.parquet"))
-    job = job_with(tmp_path, budget_usd=17, warn_usd=3)
+    job = job_with(tmp_path, {"textfile": str(tmp_path / "prom")}, budget_usd=17, warn_usd=3)
     said = spend(job, "run")
     assert said.code == 4, said.stderr
     assert "the budget of 17 USD is reached" in said.stderr
@@ -57,6 +60,10 @@ def test_a_budget_stops_a_run_clean_and_a_larger_one_goes_on(tmp_path: Path) -> 
     spent = spotmill("cost", job, "--run-id", RUN, "--json").document
     assert 0 < Decimal(spent["total"]) <= 17
     assert [worker["state"] for worker in spent["workers"]] == ["ended"], "drained, not killed"
+    # Perhaps nobody ever goes on: what was told last has to be so.
+    told = read((tmp_path / "prom" / f"spotmill-{RUN}.prom").read_text())
+    assert told["spotmill_cost_total"] == float(spent["total"])
+    assert (told["spotmill_workers ended"], told.get("spotmill_workers work")) == (1, None)
 
     again = spend(job, "resume")
     assert again.code == 4, "what was spent before counts"

@@ -253,6 +253,26 @@ def test_a_worker_that_came_after_the_closing_spent_all_of_it_then(proved: World
     assert remarks(world.ledger) == [str(Outlived("worker-8", late.buckets.total, late.bill.usd))]
 
 
+def test_the_cost_of_a_closed_run_is_what_it_was_whoever_thaws_after_it() -> None:
+    """A machine that stood still beats on: its days, and whom it left a place to, were others."""
+    world = World(small_workload(EXACT))
+    assert isinstance(world.work(killed_at(20, applied=True)), Killed)
+    world.clock.sleep(60.0)
+    world.resume()
+    world.finish()
+
+    def told() -> tuple[object, ...]:
+        args = (world.ledger, world.provenance, lambda: world.shards, "earlier", world.clock)
+        report = cost_report(books_of(*args), "day")
+        return report["preemption"], report["rows"]
+
+    before = told()
+    assert before[0]["replacements"] == 1  # type: ignore[index]
+    edit(SESSION, put("beat", 101))(world)
+    edit(SESSION, put("beat_at", "2026-12-24T00:00:00+00:00"))(world)
+    assert told() == before
+
+
 def test_a_beat_that_arrives_after_newer_ones_is_no_tampering() -> None:
     world = closed_early("work")
     edit(SESSION, put("beat", 0))(world)

@@ -68,6 +68,7 @@ class Life:
     errands: Beside = field(default_factory=Beside)
     told: Told = field(init=False)
     beats: Beats = field(init=False)
+    shown: list[Session] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         store = MemoryStore()
@@ -76,7 +77,9 @@ class Life:
         begun = begin_session(
             ledger, self.clock, "w", boot_seconds=BOOT, lease_seconds=LEASE, nonce="n"
         )
-        self.beats = Beats(begun, ledger, self.errands, self.clock, Patience(self.clock))
+        self.beats = Beats(
+            begun, ledger, self.errands, self.clock, Patience(self.clock), self.shown.append
+        )
         self.beats.tell_price(Node(), Fraction(1), PRICE)
         self.beats.booted()
         engine = ScriptedEngine(ScriptedSettings(), self.clock.sleep)
@@ -160,3 +163,4 @@ def test_a_worker_whose_engine_hangs_is_billed_for_it() -> None:
     assert last.buckets.wasted == 59e6
     assert last.buckets.useful == 2e6
     assert life.lived - last.buckets.total == 1e6
+    assert life.shown[-1] == last, "listeners hear of it, too"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -118,6 +119,20 @@ def test_a_small_machine_asks_for_the_zone_where_workers_were(
     monkeypatch.setenv("SPOTMILL_INSTANCE_TYPE", "laptop")
     monkeypatch.setenv("SPOTMILL_INSTANCE_ZONE", "desk")
     assert Decimal(spot_price(bench.plan(cost={}))[0]) == Decimal("0.2913")
+
+
+def test_a_machines_other_terms_are_those_of_where_it_was() -> None:
+    """Planned from elsewhere, its on-demand price was another region's, of a whole machine."""
+    there = PastSession(
+        "g6e.xlarge", "spot", 9, Buckets(useful=1), zone="eu-central-1a", node_share=Fraction(1, 8)
+    )
+    prices = Prices(Node(), None, [PastRun("one", 1, 1, 9, 9, 0, 0, (there,))])
+    for lifecycle in ("spot", "on-demand"):
+        place = Place("g6e.xlarge", lifecycle)
+        assert prices.node(place).zone == "eu-central-1a"
+        assert prices.newest_share(place) == Fraction(1, 8)
+        assert "eu-central-1" in prices.of(place).source
+    assert prices.newest_share(Place("g6.xlarge", "spot")) is None
 
 
 def test_a_plan_says_so_when_the_market_was_not_asked(

@@ -11,6 +11,7 @@ from hypothesis import given
 from pipeline.core.cost_lines import RunBooks
 from pipeline.core.cost_report import cost_report
 from pipeline.core.money import Buckets
+from pipeline.core.preemption import replacements
 from pipeline.core.session import State
 from tests.unit.cost_books import SECOND, UNPRICED, attempt, books, run_books, shard, worker
 from tests.unit.strategies import bounded
@@ -156,3 +157,15 @@ def test_it_is_never_more_than_the_run_cost(a_run: RunBooks) -> None:
     grains = Decimal("0.000000000001") * 20
     assert Decimal(found["total"]) <= Decimal(a_run.run["cost"]["total"]) + grains
     assert found["replacements"] <= found["workers"]
+
+
+def test_of_whom_only_an_attempt_tells_nobody_knows_whose_place_it_left() -> None:
+    lives = {"w1": ("2026-11-20T00:00:00Z", "2026-11-20T01:00:00Z")}
+    assert replacements({"ghost"}, lives) == frozenset()
+
+
+def test_nobody_takes_a_place_of_its_own() -> None:
+    """A worker that died before it told its price had a life of no time in earlier tables."""
+    at = "2026-11-20T00:00:00Z"
+    lives = {"w1": (at, at), "w2": ("2026-11-20T00:01:00Z", "2026-11-20T01:00:00Z")}
+    assert replacements({"w1"}, lives) == {"w2"}
