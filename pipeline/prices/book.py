@@ -28,10 +28,12 @@ from pipeline.yaml_lines import LinedYaml
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What somebody says an hour costs; `source` says in words who, and of what time."""
+    """What somebody says an hour costs; `source` says in words who, and of what time. With
+    `regions`, in those alone."""
 
     usd_per_hour: Decimal
     source: str
+    regions: tuple[str, ...] = ()
 
 
 _AMOUNT = re.compile(r"\d{1,6}(?:\.\d{1,12})?")
@@ -107,7 +109,17 @@ class PriceList(BaseModel):
             return None
         usd = listed.of(lifecycle)
         where = f" ({', '.join(self.regions)})" if self.regions else ""
-        return None if usd is None else Rate(usd, f"{self.source}{where}, as of {self.as_of}")
+        if usd is None:
+            return None
+        return Rate(usd, f"{self.source}{where}, as of {self.as_of}", self.regions)
+
+    def holds_beside(self, rate: Rate) -> bool:
+        """Whether there is a region where both hold: of a node that doesn't know where it is, two
+        prices have to be of one place."""
+        here, there = (
+            {name.casefold() for name in names} for names in (self.regions, rate.regions)
+        )
+        return not here or not there or bool(here & there)
 
 
 class PriceBook(BaseModel):
@@ -117,18 +129,20 @@ class PriceBook(BaseModel):
 
     lists: tuple[PriceList, ...] = Field(min_length=1)
 
-    def rate(self, node: Node, lifecycle: str) -> Rate | None:
-        """What the node would cost with this lifecycle; None is unknown, never nothing."""
-        return next(self._rates(node, lifecycle), None)
+    def rate(self, node: Node, lifecycle: str, beside: Rate | None = None) -> Rate | None:
+        """What the node would cost with this lifecycle, where the rate `beside` it may hold; None
+        is unknown, never nothing."""
+        return next(self._rates(node, lifecycle, beside), None)
 
     def price_of(self, node: Node) -> NodePrice:
         """An unknown machine or lifecycle has an unknown price, never a price of nothing."""
-        return node_price(self.rate(node, node.lifecycle), self.rate(node, ON_DEMAND))
+        rate = self.rate(node, node.lifecycle)
+        return node_price(rate, self.rate(node, ON_DEMAND, beside=rate))
 
-    def _rates(self, node: Node, lifecycle: str) -> Iterator[Rate]:
+    def _rates(self, node: Node, lifecycle: str, beside: Rate | None) -> Iterator[Rate]:
         for one in self.lists:
             rate = one.rate(node, lifecycle)
-            if rate is not None:
+            if rate is not None and (beside is None or one.holds_beside(beside)):
                 yield rate
 
 

@@ -44,7 +44,8 @@ class Quotes:
         """May take seconds; never raises. What nobody knows is None with the source `unknown`."""
         own = self._listed(self._own, self._node.lifecycle)
         rate = own or self._market_rate() or self._listed(self._shipped, self._node.lifecycle)
-        on_demand = self._listed(self._own, ON_DEMAND) or self._listed(self._shipped, ON_DEMAND)
+        dear = (self._listed(book, ON_DEMAND, rate) for book in (self._own, self._shipped))
+        on_demand = next((found for found in dear if found is not None), None)
         return node_price(rate, on_demand).of_share(self._share)
 
     @property
@@ -54,8 +55,10 @@ class Quotes:
         own = self._listed(self._own, self._node.lifecycle)
         return own is None and has_market and self._market is None
 
-    def _listed(self, book: PriceBook | None, lifecycle: str) -> Rate | None:
-        return None if book is None else book.rate(self._node, lifecycle)
+    def _listed(
+        self, book: PriceBook | None, lifecycle: str, beside: Rate | None = None
+    ) -> Rate | None:
+        return None if book is None else book.rate(self._node, lifecycle, beside)
 
     def _market_rate(self) -> Rate | None:
         if self._live is None or self._node.lifecycle != SPOT:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 
 from pipeline.core.errors import JobInvalid
-from pipeline.core.money import UNKNOWN_PRICE, Node
-from pipeline.prices import parse_prices
+from pipeline.core.money import ON_DEMAND, SPOT, UNKNOWN_PRICE, Node
+from pipeline.prices import Quotes, parse_prices, shipped_book
 from tests.unit.strategies import bounded, prices_per_hour
 
 BOOK = """\
@@ -204,3 +204,18 @@ def test_a_mistake_in_a_list_is_refused_with_its_line(old: str, new: str, line: 
     with pytest.raises(JobInvalid) as refused:
         parse_prices(LISTS.replace(old, new), "prices.yaml")
     assert refused.value.where == f"prices.yaml, line {line}"
+
+
+def test_both_prices_of_a_machine_that_knows_no_zone_are_of_one_region() -> None:
+    """Its spot price was Frankfurt's, and what it would have cost on demand Virginia's."""
+    somewhere = Node("i-1", "g6e.xlarge", "unknown", SPOT)
+    price = Quotes(somewhere, None, None, shipped_book()).price()
+    assert price.on_demand_source.count("eu-central-1") == price.source.count("eu-central-1") == 1
+    book = shipped_book()
+    for machine in {name for one in book.lists for name in one.machines}:
+        nowhere = Node("i-1", machine, "unknown", SPOT)
+        rate, dear = book.rate(nowhere, SPOT), None
+        if rate is not None:
+            dear = book.rate(nowhere, ON_DEMAND, beside=rate)
+        if rate is not None and dear is not None and rate.regions and dear.regions:
+            assert {*rate.regions} & {*dear.regions}, machine
