@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from pipeline.core import layout
@@ -133,7 +134,8 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
     if then[-1].price == UNTOLD_PRICE:
         lease_micros = 0 if row["state"] in ENDED else bill.lease_micros
         uncertain_micros = round(row["uncertain"]["seconds"] * MICROS_PER_SECOND)
-        bill = replace(bill, node=Node(), untold_micros=uncertain_micros - lease_micros)
+        untold_micros = uncertain_micros - lease_micros
+        bill = replace(bill, node=Node(), node_share=Fraction(1), untold_micros=untold_micros)
     return replace(
         bill,
         spans=then,

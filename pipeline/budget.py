@@ -98,7 +98,9 @@ class Budget:
             self._refuse_unpriced(of_now, now)
             self._tell_of_unpriced(sessions.keys() - of_now.keys(), sessions)
         elif self.terms.warn_usd is not None:
-            self._tell_of_unpriced(sessions.keys(), sessions)
+            # While it loads, a worker may hear of its price yet.
+            loaded = {name for name, one in sessions.items() if one.over or not one.only_loaded}
+            self._tell_of_unpriced(loaded, sessions)
         for worker_id, session in sessions.items():
             self._see(worker_id, session, now)
         # One that a listing left out has cost what it has cost all the same.
@@ -166,7 +168,9 @@ class Budget:
         seconds = allowed_seconds(budget, meters, self.terms.kept_seconds)
         if seconds is not None:
             return seconds
-        if self._dearest == 0 and any(meter.runs for meter in meters):
+        prices = [meter.usd_per_hour for meter in meters if meter.runs]
+        untold = any(session.untold and not session.over for session in self._sessions.values())
+        if prices and not any(prices) and not untold and not self._unheard:
             # They cost nothing, however long they go on.
             return None
         # Nobody runs, or nobody told of a price yet: whoever comes waits for a better word.
@@ -268,8 +272,7 @@ class Budget:
         price = self._dearest
         if price is not None:
             # Of those that nobody heard of yet, each may be as dear as the dearest.
-            unheard = self.asked_for.keys() - newest_lives(self._sessions, self.asked_for).keys()
-            waits = (now - self.asked_for[worker_id] for worker_id in sorted(unheard))
+            waits = (now - self.asked_for[worker_id] for worker_id in sorted(self._unheard))
             starts = self._starts
             booted = [min(waited, starts.boot_seconds) for waited in waits if waited < BOOT_SECONDS]
             meters += [
@@ -299,6 +302,11 @@ class Budget:
             runs=sight.moved and sight.lives(self._looked_at, lease),
             deaf_seconds=self._starts.deaf_seconds(session, lived, now),
         )
+
+    @property
+    def _unheard(self) -> Set[str]:
+        """Workers that were asked for, and have no session yet."""
+        return self.asked_for.keys() - newest_lives(self._sessions, self.asked_for).keys()
 
     @property
     def _dearest(self) -> Decimal | None:

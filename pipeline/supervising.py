@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 
 from pipeline.at_hand import JobAtHand
 from pipeline.budget import Announce, announce_nothing
 from pipeline.clock import SystemClock
-from pipeline.core.errors import SpotmillError
 from pipeline.core.ports import InterruptionNotice, WorkerPool
 from pipeline.core.session import Session
 from pipeline.cost_past import cost_past
@@ -53,7 +51,7 @@ def supervise(
             tell(sessions, published)
             watch.look(sessions.values(), clock.now())
 
-        supervisor = Supervisor(
+        Supervisor(
             here.ledger,
             [shard.id for shard in plan.shards],
             pool,
@@ -62,10 +60,4 @@ def supervise(
             settings,
             told=told,
             announce=announce,
-        )
-        try:
-            supervisor.run()
-        finally:
-            # Workers that drain spend and publish after the last tick, too.
-            with suppress(SpotmillError):
-                tell(here.ledger.sessions.all(), here.ledger.published())
+        ).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -60,13 +61,18 @@ def telling_worker(here: JobAtHand, worker_id: str) -> Iterator[Callable[[Sessio
 
 @contextmanager
 def telling_run(here: JobAtHand, planned: Sequence[Shard]) -> Iterator[ShownToRun]:
-    """Gives what is to be shown the sessions and published shards of each tick."""
+    """Gives what is to be shown the sessions and published shards of each tick. When it is over,
+    they are read once more: workers that drain spend and publish after the last tick."""
     spec = here.job.metrics
     sinks = sinks_of(spec, os.environ, of_run=True)
     shown: list[tuple[Mapping[str, Session], Collection[int]]] = []
     folded = PublishedShards()
+    over = threading.Event()
 
     def look() -> Told | None:
+        if over.is_set():
+            # In the teller's thread, which nobody waits for long if the store is away.
+            shown[:] = [(here.ledger.sessions.all(), here.ledger.published())]
         if not shown:
             return None
         sessions, published = shown[0]
@@ -84,7 +90,10 @@ def telling_run(here: JobAtHand, planned: Sequence[Shard]) -> Iterator[ShownToRu
         yield lambda _sessions, _published: None
         return
     with Teller(sinks, look, spec.seconds):
-        yield show
+        try:
+            yield show
+        finally:
+            over.set()
 
 
 def tell_closed(

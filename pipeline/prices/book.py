@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import product
 from typing import Annotated
 
 from pydantic import (
@@ -116,10 +117,12 @@ class PriceList(BaseModel):
     def holds_beside(self, rate: Rate) -> bool:
         """Whether there is a region where both hold: of a node that doesn't know where it is, two
         prices have to be of one place."""
-        here, there = (
-            {name.casefold() for name in names} for names in (self.regions, rate.regions)
+        if not self.regions or not rate.regions:
+            return True
+        return any(
+            one.casefold() == other.casefold() or is_zone_of(one, other) or is_zone_of(other, one)
+            for one, other in product(self.regions, rate.regions)
         )
-        return not here or not there or bool(here & there)
 
 
 class PriceBook(BaseModel):
@@ -130,8 +133,8 @@ class PriceBook(BaseModel):
     lists: tuple[PriceList, ...] = Field(min_length=1)
 
     def rate(self, node: Node, lifecycle: str, beside: Rate | None = None) -> Rate | None:
-        """What the node would cost with this lifecycle, where the rate `beside` it may hold; None
-        is unknown, never nothing."""
+        """What the node would cost with this lifecycle; None is unknown, never nothing. Of one that
+        doesn't know where it is, only what may hold where the rate `beside` it does."""
         return next(self._rates(node, lifecycle, beside), None)
 
     def price_of(self, node: Node) -> NodePrice:
@@ -142,7 +145,9 @@ class PriceBook(BaseModel):
     def _rates(self, node: Node, lifecycle: str, beside: Rate | None) -> Iterator[Rate]:
         for one in self.lists:
             rate = one.rate(node, lifecycle)
-            if rate is not None and (beside is None or one.holds_beside(beside)):
+            if rate is None:
+                continue
+            if beside is None or node.zone != "unknown" or one.holds_beside(beside):
                 yield rate
 
 

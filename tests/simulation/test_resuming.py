@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -130,8 +131,11 @@ def test_a_run_of_unknown_price_is_finished_and_its_cost_is_unknown() -> None:
     assert world.problems() == []
 
 
-def test_a_run_that_is_closed_before_a_worker_told_its_price_is_proved_all_the_same() -> None:
-    world = World(small_workload(EXACT))
+@pytest.mark.parametrize("share", [Fraction(1), Fraction(1, 4)])
+def test_a_run_that_is_closed_before_a_worker_told_its_price_is_proved_all_the_same(
+    share: Fraction,
+) -> None:
+    world = World(small_workload(EXACT), node_share=share)
     closed: list[dict[str, Any]] = []
 
     def meanwhile() -> None:
@@ -151,6 +155,7 @@ def test_a_run_that_is_closed_before_a_worker_told_its_price_is_proved_all_the_s
     assert session is not None
     assert session.over
     assert not session.untold
+    assert world.problems() == []
     world.check_invariants(manifest)
 
 

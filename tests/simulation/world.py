@@ -79,6 +79,7 @@ class World:
     faults: FaultPlan | None = None
     wrap_store: WrapStore = lambda store: store
     price: NodePrice = NodePrice(Decimal("1.29"), "made up", Decimal("3.9"))
+    node_share: Fraction = Fraction(1)
     clock: VirtualClock = field(default_factory=VirtualClock)
     memory: MemoryStore = field(default_factory=MemoryStore)
     own_process: bool = False
@@ -147,7 +148,7 @@ class World:
         )
         errands = Errands(InlineExecutor(), new_event=OverAtOnce)
         beats = Beats(begun, ledger, errands, self.clock, Patience(self.clock))
-        beats.tell_price(node, Fraction(1), self.price)
+        beats.tell_price(node, self.node_share, self.price)
         settings = WorkerSettings(
             worker_id=beats.worker_id,
             output_uri="memory://answers/",

@@ -57,6 +57,43 @@ def test_workers_that_cost_nothing_may_go_on_for_ever() -> None:
     assert budget.allowed_seconds(3.0) is None
 
 
+FREE, DEAR = NodePrice(Decimal(0), "a gift"), NodePrice(Decimal(30), "a market")
+
+
+@pytest.mark.parametrize(
+    ("others", "asked_for", "may_go_on"),
+    [
+        ([replace(session_of(DEAR, "w2"), state="ended")], {}, True),
+        ([session_of(UNTOLD_PRICE, "w2")], {}, False),
+        ([session_of(DEAR, "w2")], {}, False),
+        ([], {"w2": 1.0}, False),
+    ],
+    ids=["a dear one has ended", "one may be dear", "one is dear", "one is asked for"],
+)
+def test_the_free_go_on_where_nobody_else_may_spend(
+    others: list[Session], asked_for: dict[str, float], may_go_on: bool
+) -> None:
+    terms = BudgetTerms(budget_usd=Decimal(1_000), lease_seconds=LEASE)
+    budget = Budget(terms, asked_for=asked_for)
+    for beat, now in ((1, 1.0), (2, 2.0)):
+        seen = [replace(one, beat=beat) for one in (session_of(FREE), *others)]
+        sessions = {one.worker_id: one for one in seen}
+        budget.look(sessions, sessions, now, now)
+    assert (budget.allowed_seconds(3.0) is None) == may_go_on
+
+
+def test_nobody_is_warned_of_a_price_that_a_loading_worker_may_hear_yet(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    budget = Budget(BudgetTerms(warn_usd=Decimal(5)), asked_for={})
+    spent = Buckets(boot=1_000_000)
+    loading = Session("w", 1, "load", "began", "beat", Node(), UNKNOWN_PRICE, spent)
+    budget.look({"w": loading}, {}, 0.0, 1.0)
+    assert caplog.messages == []
+    budget.look({"w": replace(loading, state="failed")}, {}, 1.0, 2.0)
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("usd", [Decimal(1), None])
 def test_what_counts_as_nothing_is_said_once(
     usd: Decimal | None, caplog: pytest.LogCaptureFixture

@@ -219,3 +219,17 @@ def test_both_prices_of_a_machine_that_knows_no_zone_are_of_one_region() -> None
             dear = book.rate(nowhere, ON_DEMAND, beside=rate)
         if rate is not None and dear is not None and rate.regions and dear.regions:
             assert {*rate.regions} & {*dear.regions}, machine
+
+
+@pytest.mark.parametrize("zone", ["us-east-1a", "unknown"])
+def test_a_list_of_a_zone_holds_beside_one_of_its_region(zone: str) -> None:
+    book = parse_prices(
+        """\
+lists:
+  - {as_of: today, source: ours, regions: [us-east-1a], machines: {box: {spot: 1}}}
+  - {as_of: today, source: theirs, regions: [US-East-1], machines: {box: {on_demand: 3}}}
+""",
+        "prices.yaml",
+    )
+    price = book.price_of(Node("i-1", "box", zone, SPOT))
+    assert (price.usd_per_hour, price.on_demand_usd_per_hour) == (Decimal(1), Decimal(3))
