@@ -135,15 +135,18 @@ def forecast(
     machine: str,
     lifecycle: str,
     measured: Measured | None = None,
+    slower: float = 1.0,
 ) -> Forecast | None:
-    """Of the run on such machines; None where neither a run nor `measured` tells their pace."""
+    """Of the run on such machines, if they decoded so many times `slower`; None where neither a run
+    nor `measured` tells their pace."""
     pace = past.pace(machine, lifecycle)
     if pace is not None:
-        return forecast_at(work, tokens, past, pace)
+        return forecast_at(work, tokens, past, replace(pace, rate=pace.rate / slower))
     if measured is None or (measured.tokens_per_second <= 0 and tokens.expected):
         return None
     # Where nothing is decoded, any pace will do.
-    calm = Pace(measured.tokens_per_second or 1.0, 0.0, measured.start_seconds, 0.0, 0.0)
+    rate = (measured.tokens_per_second or 1.0) / slower
+    calm = Pace(rate, 0.0, measured.start_seconds, 0.0, 0.0)
     pace = interrupted_as(calm, (), lifecycle, work.chunk_seconds)
     found = _expected(work, tokens, pace, Spread(known=SAMPLED_RATE_SPREAD))
     spread = found.spread.wider(pace.chance(found.expected))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.core.past import Past
 from pipeline.core.prediction import Forecast, OutputTokens, Work, forecast_at
 from pipeline.job import JobSpec
 from pipeline.job_likeness import answers_alike, asked_alike
+from pipeline.predicting.generating import Generated
 from pipeline.predicting.history import EarlierRun
 from pipeline.predicting.places import Place
 
@@ -22,7 +23,8 @@ from pipeline.predicting.places import Place
 class Otherwise:
     """The job as it is, to be priced as it is not. `quantization` is what its `auto` comes to, if
     that is known; `tuned` is its model as a manifest tells it, where a profile for this place is at
-    hand."""
+    hand, and `generated` a sample, where one was made there. `slowed` is the forecast if it decoded
+    so many times slower."""
 
     job: JobSpec
     work: Work
@@ -32,6 +34,8 @@ class Otherwise:
     place: Place
     quantization: str
     tuned: Mapping[str, Any] | None
+    generated: Generated | None
+    slowed: Callable[[float], Forecast | None]
     usd_of: Callable[[Forecast | None, Place], Decimal | None]
 
     def on_demand(self, there: Forecast | None) -> tuple[Decimal | None, str]:
@@ -48,17 +52,22 @@ class Otherwise:
         found = self._as_these(plain)
         if found is not None:
             return found, f"{len(plain)} earlier runs without"
+        gain, why = self._gain(alike)
+        slower = None if gain is None else self.slowed(gain)
+        return self.usd_of(slower, self.place), why
+
+    def _gain(self, alike: Sequence[EarlierRun]) -> tuple[float | None, str]:
+        """How many times as fast as without drafts, and who says so."""
+        if self.generated is not None and self.generated.gain:
+            gain = self.generated.gain
+            return gain, f"a sample was answered {gain:.2f} times as fast as without"
         models = [run.manifest["model"] for run in alike]
         models += [] if self.tuned is None else [self.tuned]
-        gain = next((gain for model in models if (gain := gain_of(model))), None)
-        pace = self.past.pace(*self.place)
-        if gain is None or pace is None:
-            why = "no run with `speculative: none` is known here"
-            tunes = self.job.model.speculative.method == "auto"
-            return None, f"{why}, and no trial of `spotmill tune`" if tunes else why
-        slower = replace(pace, rate=pace.rate / gain)
-        told = forecast_at(self.work, self.tokens, self.past, slower)
-        return self.usd_of(told, self.place), f"`spotmill tune` measured {gain:.2f} times the speed"
+        if tuned := next(filter(None, map(gain_of, models)), None):
+            return tuned, f"`spotmill tune` measured {tuned:.2f} times the speed"
+        tunes = self.job.model.speculative.method == "auto"
+        trial = ", nor a trial of `spotmill tune`" if tunes else ""
+        return None, f"no run with `speculative: none` is known here, and no --sample{trial}"
 
     def unquantized(self, chosen: Forecast | None) -> tuple[Decimal | None, str]:
         if self.quantization == "none":

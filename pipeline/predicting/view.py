@@ -82,7 +82,7 @@ class View:
     own_share: Fraction
     """What a process of this machine has of it."""
 
-    def forecast_on(self, place: Place) -> Forecast | None:
+    def forecast_on(self, place: Place, slower: float = 1.0) -> Forecast | None:
         if self.tokens is None:
             return None
         generated = self.evidence.generated
@@ -91,7 +91,7 @@ class View:
             if generated and self.is_here(place)
             else None
         )
-        return forecast(self.work, self.tokens, self.paced, *place, measured)
+        return forecast(self.work, self.tokens, self.paced, *place, measured, slower)
 
     def is_here(self, place: Place) -> bool:
         return self.prices.at_hand.instance_type == place.machine
@@ -132,6 +132,8 @@ class View:
             self.chosen,
             self.evidence.quantization or self.here.job.model.quantization,
             self.evidence.tuned if self.is_here(self.chosen) else None,
+            self.evidence.generated if self.is_here(self.chosen) else None,
+            lambda slower: self.forecast_on(self.chosen, slower),
             lambda found, place: self.usd(found, place, MIDDLE),
         )
         there = self.forecast_on(Place(self.chosen.machine, ON_DEMAND))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -14,9 +15,11 @@ from pipeline.dataset.source import ParquetShard, ParquetSource
 from pipeline.engines.scripted import ScriptedEngine, ScriptedSettings
 from pipeline.predicting import rows as counting
 from pipeline.predicting.generating import generated
-from pipeline.predicting.outlook import refuse_above
+from pipeline.predicting.outlook import outlook, refuse_above
 from pipeline.predicting.planning import predict
+from pipeline.predicting.view import Evidence
 from tests.e2e.house import questions
+from tests.simulation.drafting import DraftingEngine
 from tests.simulation.fakes import VirtualClock
 from tests.unit.plan_bench import ROWS, Bench
 
@@ -49,6 +52,35 @@ def test_the_pace_of_a_sample_is_that_of_the_engine(bench: Bench) -> None:
     assert found.rows == 60
     with pytest.raises(JobInvalid):
         generated(here, wiring.preview(here), 2, load, clock)
+
+
+def test_a_sample_is_answered_without_drafts_too(bench: Bench) -> None:
+    """Whoever asks what speculation is worth is told, though no run did without it."""
+    drafting = {"method": "ngram", "num_speculative_tokens": 4}
+    model = {"id": "scripted://?window=8&tokens=30&step_seconds=0.5", "speculative": drafting}
+    here = bench.here(model=model)
+    clock, engines = VirtualClock(), list[DraftingEngine]()
+
+    def load() -> DraftingEngine:
+        settings = ScriptedSettings(window=8, tokens=30, step_seconds=0.5)
+        engines.append(DraftingEngine(settings, clock.sleep, {0: 1.0, 4: 2.0}))
+        return engines[-1]
+
+    plan = wiring.preview(here)
+    found = generated(here, plan, 60, load, clock)
+    assert engines[0].told == [0]
+    assert found.measured.tokens_per_second == pytest.approx(32)
+    assert found.gain == pytest.approx(2.0)
+    evidence = Evidence(ROWS, 3, 1, [], found.counted, generated=found)
+    told = outlook(here, evidence)
+    spent, without = Decimal(told["usd"]["p50"]), told["would_have_cost"]["unspeculated"]
+    assert without["why"] == "a sample was answered 2.00 times as fast as without"
+    assert Decimal(without["usd"]) == pytest.approx(2 * spent, rel=Decimal("0.01"))
+    unknown = outlook(here, replace(evidence, generated=replace(found, gain=None)))
+    assert unknown["would_have_cost"]["unspeculated"] == {
+        "usd": None,
+        "why": "no run with `speculative: none` is known here, and no --sample",
+    }
 
 
 def test_rows_that_come_to_nothing_are_rows_without_tokens(bench: Bench) -> None:
