@@ -57,12 +57,9 @@ lint: setup
 types: setup
 	$(call timed,mypy,$(BIN)/mypy)
 
-# A file at a time, in the order of their names: what takes minutes begins first. Chaos kills by the
-# clock, and has both cores.
+# A file at a time, in the order of their names: what takes minutes begins first.
 unit: setup focus
-	$(call timed,pytest,$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		--ignore=tests/chaos)
-	$(call timed,pytest of chaos,$(BIN)/pytest tests/chaos)
+	$(call timed,pytest,$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 focus: $(FOCUS)/.installed ## install what checks focus.parquet under build/, where a Python 3.12 is
 

@@ -39,7 +39,10 @@ def computing_process(core: psutil.Process) -> psutil.Process:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda core: core.kill(), "EngineCore was killed by SIGKILL"),
+        # In make test, tests/e2e/test_engine_death.py kills one.
+        pytest.param(
+            lambda core: core.kill(), "EngineCore was killed by SIGKILL", marks=pytest.mark.nightly
+        ),
         pytest.param(
             lambda core: computing_process(core).send_signal(signal.SIGSEGV),
             "Segfault|Segmentation",

@@ -32,7 +32,7 @@ def refusal(model: ModelSpec, own_process: bool = HERE) -> EngineFailed:
     return caught.value
 
 
-@pytest.mark.parametrize("own_process", [HERE, ELSEWHERE])
+@pytest.mark.parametrize("own_process", [HERE, pytest.param(ELSEWHERE, marks=pytest.mark.nightly)])
 def test_weights_that_are_missing(model: Path, own_process: bool) -> None:
     (model / "model.safetensors").unlink()
     problem = refusal(float32(model), own_process)

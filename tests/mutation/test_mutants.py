@@ -20,9 +20,9 @@ _LONG_SECONDS = 20.0
 _SELDOM = {
     name
     for number, name in enumerate(MUTANTS)
-    if number % 2 or (name in recorded() and recorded()[name].seconds > _LONG_SECONDS)
+    if number % 3 or (name in recorded() and recorded()[name].seconds > _LONG_SECONDS)
 }
-"""Every second one, and all that took long to be found, are tried in `make nightly` alone."""
+"""All but every third, and all that took long to be found, are tried in `make nightly` alone."""
 
 
 @pytest.fixture(scope="module")
