@@ -12,7 +12,7 @@ from pipeline.core.bills import ENDED, Charge, SessionBill, charges_of, proved
 from pipeline.core.differences import differences, of_another_version
 from pipeline.core.errors import BooksUnbalanced, ObjectDamaged, in_a_line
 from pipeline.core.manifest import Provenance
-from pipeline.core.money import MICROS_PER_SECOND, UNTOLD_PRICE, Node
+from pipeline.core.money import UNTOLD_PRICE, Node, micros_of
 from pipeline.core.run_manifest import run_manifest
 from pipeline.core.session import Session
 from pipeline.core.shards import Shard
@@ -133,7 +133,7 @@ def _as_of(bill: SessionBill, row: Json | None, left: Json, charge: Charge) -> S
         return bill
     if then[-1].price == UNTOLD_PRICE:
         lease_micros = 0 if row["state"] in ENDED else bill.lease_micros
-        uncertain_micros = round(row["uncertain"]["seconds"] * MICROS_PER_SECOND)
+        uncertain_micros = micros_of(row["uncertain"]["seconds"])
         untold_micros = uncertain_micros - lease_micros
         bill = replace(bill, node=Node(), node_share=Fraction(1), untold_micros=untold_micros)
     return replace(

@@ -14,11 +14,11 @@ from pipeline.core.attempt_shares import shares_of_attempts
 from pipeline.core.bills import charges_of
 from pipeline.core.cost_kinds import by_bucket, kinds_of_attempt, kinds_of_rest
 from pipeline.core.money import (
-    MICROS_PER_SECOND,
     Buckets,
     NodePrice,
     decimal_of,
     dollars,
+    micros_of,
     sum_of,
 )
 from pipeline.core.outlived import Outlived
@@ -37,7 +37,7 @@ def life_in_books(worker: Mapping[str, Any]) -> Life | None:
     if began_at is None:
         return None
     untold = worker.get("uncertain", {}).get("untold_seconds", 0.0)
-    lived = Buckets.from_seconds(worker["seconds"]).total + round(untold * MICROS_PER_SECOND)
+    lived = Buckets.from_seconds(worker["seconds"]).total + micros_of(untold)
     return began_at, earlier_by(began_at, -lived)
 
 

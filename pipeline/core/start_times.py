@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.core.money import MICROS_PER_SECOND
+from pipeline.core.money import MICROS_PER_SECOND, micros_of
 from pipeline.core.session import Session
 
 
@@ -59,4 +59,4 @@ def _start_micros(session: Session) -> int:
     if session.start is None:
         return boot + load
     newest = session.start.fetch_seconds + session.start.load_seconds
-    return boot + min(load, round(newest * MICROS_PER_SECOND))
+    return boot + min(load, micros_of(newest))
